@@ -1,0 +1,75 @@
+"""Custom Prediction Routine containers for Vertex AI.
+
+Subclass `Preprocessor`, `Predictor` or `Handler`; the kit builds the image, runs it here as Vertex AI
+would, and deploys it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from cpr_kit.errors import (
+    BuildError,
+    ConfigError,
+    ContainerError,
+    CprError,
+    PredictionError,
+    RequestError,
+    SourceError,
+    StartError,
+)
+from cpr_kit.runtime.frameworks.sklearn import SklearnPredictor
+from cpr_kit.runtime.frameworks.xgboost import XgboostPredictor
+from cpr_kit.runtime.handler import Handler, PredictionHandler
+from cpr_kit.runtime.predictor import Predictor
+from cpr_kit.runtime.preprocessor import Preprocessor
+from cpr_kit.version import __version__
+
+if TYPE_CHECKING:
+    from cpr_kit.compat.local_model import LocalModel
+    from cpr_kit.contract import ContainerSpec
+    from cpr_kit.harness.endpoint import LocalEndpoint
+    from cpr_kit.runtime.serializer import DefaultSerializer, Serializer
+
+__all__ = [
+    "BuildError",
+    "ConfigError",
+    "ContainerError",
+    "ContainerSpec",
+    "CprError",
+    "DefaultSerializer",
+    "Handler",
+    "LocalEndpoint",
+    "LocalModel",
+    "PredictionError",
+    "PredictionHandler",
+    "Predictor",
+    "Preprocessor",
+    "RequestError",
+    "Serializer",
+    "SklearnPredictor",
+    "SourceError",
+    "StartError",
+    "XgboostPredictor",
+    "__version__",
+]
+
+# What needs a library beyond the standard one, or a room that a container has no use for, is imported when asked for.
+_LAZY = {
+    "ContainerSpec": "cpr_kit.contract",
+    "DefaultSerializer": "cpr_kit.runtime.serializer",
+    "LocalEndpoint": "cpr_kit.harness.endpoint",
+    "LocalModel": "cpr_kit.compat.local_model",
+    "Serializer": "cpr_kit.runtime.serializer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__
