@@ -1,0 +1,52 @@
+"""The one place where an exception becomes a response."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from cpr_kit.errors import RequestError
+from cpr_kit.runtime.serializer import JSON, dumps
+
+logger = logging.getLogger("cpr_kit")
+
+# The names of google.rpc.Code that Google's APIs use for these statuses.
+_STATUS = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    405: "UNIMPLEMENTED",
+    409: "ABORTED",
+    429: "RESOURCE_EXHAUSTED",
+    499: "CANCELLED",
+    501: "UNIMPLEMENTED",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+_FIRST_SERVER_FAULT = 500
+
+
+def respond(error: Exception) -> Response:
+    """4xx with its reason for the caller's mistakes; everything else is logged here and told to nobody.
+
+    An HTTPException that the author raised keeps its status, its detail and its headers.
+    """
+    if isinstance(error, RequestError):
+        return refusal(error.status_code, error.message)
+    if isinstance(error, HTTPException):
+        detail: Any = error.detail  # FastAPI allows any JSON value
+        message = detail if isinstance(detail, str) else dumps(detail).decode()
+        return refusal(error.status_code, message, dict(error.headers or {}))
+    logger.error("a request failed", exc_info=error)
+    return refusal(_FIRST_SERVER_FAULT, "the model failed on this request; the reason is in the server's log")
+
+
+def refusal(code: int, message: str, headers: dict[str, str] | None = None) -> Response:
+    """`{"error": {"code": 400, "status": "INVALID_ARGUMENT", "message": "..."}}`."""
+    status = _STATUS.get(code, "INTERNAL" if code >= _FIRST_SERVER_FAULT else "INVALID_ARGUMENT")
+    body = dumps({"error": {"code": code, "status": status, "message": message}})
+    return Response(body, code, headers, JSON)
