@@ -1,0 +1,162 @@
+"""The folder that an engine builds from. The user's folder is read, copied with plain modes, never written to."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from cpr_kit.build import ignore, index, template, wheel
+from cpr_kit.build.ignore import Ignore
+from cpr_kit.build.source import Source
+from cpr_kit.errors import SourceError
+
+IMAGE = "image.json"
+DOCKERFILE = "Dockerfile"
+KIT = ".cpr"
+"""A user's own Dockerfile installs the kit with `COPY .cpr/ /tmp/kit/` and `pip install /tmp/kit/*.whl`."""
+
+_FOLDER_MODE = 0o755
+
+
+def make(source: Source, folder: Path) -> dict[str, str]:
+    """Fill the empty folder; the build arguments come back. Raises SourceError for files that cannot be copied."""
+    if source.dockerfile is not None:
+        copy(source.folder, folder, Ignore.read(source.folder, (*ignore.ALWAYS, KIT)))
+        shutil.copyfile(source.dockerfile, folder / DOCKERFILE)
+        # It was honoured above; a builder that honoured it again could leave out the Dockerfile itself.
+        (folder / ignore.FILE).unlink(missing_ok=True)
+        if KIT in source.dockerfile.read_text("utf-8", "replace"):
+            wheel.write(_subfolder(folder, KIT))
+        return {}
+    text, arguments = template.render(source)
+    make_kit(folder, text, template.find(source.config.image.template))
+    _subfolder(folder, "requirements").joinpath("requirements.txt").write_text(source.requirements_text, "utf-8")
+    packages = _copy_packages(source, _subfolder(folder, "packages"))
+    copy(source.folder, _subfolder(folder, "code"), Ignore.read(source.folder, _always(source)))
+    image = {
+        "kit": next((folder / "kit").glob("*.whl")).relative_to(folder).as_posix(),
+        "kit_packages": list(template.KIT_PACKAGES),
+        "requirements": "requirements/requirements.txt" if source.requirements else None,
+        "extra_packages": packages,
+        "code": "code",
+        "env": {**template.environment(source), **template.baked(source.config.image.env)},
+        "entrypoint": list(template.ENTRYPOINT),
+        "ports": list(source.config.image.ports),
+    }
+    (folder / IMAGE).write_text(json.dumps(image, indent=2) + "\n", "utf-8")
+    return arguments
+
+
+def make_kit(folder: Path, dockerfile: str, files: Path) -> None:
+    """The part that every image of the kit needs: Dockerfile, its template's files, the kit's wheel, pip's settings."""
+    (folder / DOCKERFILE).write_text(dockerfile, "utf-8")
+    copy(files, _subfolder(folder, "template"), Ignore.read(files, (*ignore.ALWAYS, DOCKERFILE)))
+    wheel.write(_subfolder(folder, "kit"))
+    index.write(_subfolder(folder, "index"))
+
+
+def copy(origin: Path, target: Path, left_out: Ignore) -> None:
+    """Copy a tree: files as 644 or 755, folders as 755, links within it as links. Nothing else is followed."""
+    root = origin.resolve()
+    for path in _wanted(root, left_out):
+        copied = target / path.relative_to(root)
+        if path.is_symlink():
+            copied.parent.mkdir(parents=True, exist_ok=True)
+            copied.symlink_to(_link(root, origin, path))
+        elif path.is_dir():
+            copied.mkdir(parents=True, exist_ok=True)
+        else:
+            copied.parent.mkdir(parents=True, exist_ok=True)
+            _copy_file(path, copied)
+    for found in (target, *target.rglob("*")):
+        if found.is_dir() and not found.is_symlink():
+            found.chmod(_FOLDER_MODE)
+
+
+def _wanted(root: Path, left_out: Ignore) -> Iterator[Path]:
+    """Everything to copy, in a fixed order; virtual environments are known by their pyvenv.cfg."""
+    pending = [root]
+    while pending:
+        for path in sorted(_entries(pending.pop())):
+            relative = path.relative_to(root).as_posix()
+            is_folder = path.is_dir() and not path.is_symlink()
+            if is_folder and not (path / "pyvenv.cfg").exists() and not left_out.prunes(relative):
+                pending.append(path)
+            elif is_folder:
+                continue
+            if not left_out.leaves_out(relative):
+                yield path
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+
+
+def _copy_file(path: Path, copied: Path) -> None:
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        raise SourceError(path, f"is neither a file nor a folder; name it in {ignore.FILE}, or move it away")
+    try:
+        shutil.copyfile(path, copied)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    copied.chmod(0o755 if mode & 0o111 else 0o644)
+
+
+def _unreadable(path: Path, error: OSError) -> SourceError:
+    return SourceError(path, f"cannot be read ({error.strerror}); name it in {ignore.FILE}, or change its mode")
+
+
+def _link(root: Path, origin: Path, path: Path) -> str:
+    """The link's target seen from the link. Raises SourceError where it leaves the folder, or leads nowhere."""
+    where = origin / path.relative_to(root)
+    try:
+        target = path.resolve(strict=True)
+    except (OSError, RuntimeError) as error:
+        raise SourceError(where, f"is a link that leads nowhere; remove it, or name it in {ignore.FILE}") from error
+    if not target.is_relative_to(root):
+        raise SourceError(
+            where,
+            f"is a link to {target}, outside the folder; copy the file here, or name the link in {ignore.FILE}",
+        )
+    return os.path.relpath(target, path.parent)
+
+
+def _copy_packages(source: Source, folder: Path) -> list[str]:
+    # Docker's COPY needs something to copy.
+    (folder / ".keep").touch()
+    copied = []
+    for package in source.extra_packages:
+        path = folder / package.resolve().name
+        if path.exists():
+            raise SourceError(package, f"two extra packages are named {path.name}; rename one")
+        if package.is_dir():
+            copy(package, path, Ignore.read(package))
+        else:
+            _copy_file(package, path)
+        copied.append(f"packages/{path.name}")
+    return copied
+
+
+def _always(source: Source) -> tuple[str, ...]:
+    """Artifacts are mounted where the image runs, so those in the folder are not copied into it."""
+    artifacts = source.config.model.artifacts
+    if artifacts is None or "://" in artifacts:
+        return ignore.ALWAYS
+    path, root = (source.folder / artifacts).resolve(), source.folder.resolve()
+    if path == root or not path.is_relative_to(root):
+        return ignore.ALWAYS
+    return (*ignore.ALWAYS, ignore.escaped(path.relative_to(root).as_posix()))
+
+
+def _subfolder(folder: Path, name: str) -> Path:
+    path = folder / name
+    path.mkdir(mode=_FOLDER_MODE)
+    return path

@@ -1,0 +1,167 @@
+"""The user's folder, read without running any of it, and refused before an engine is asked for anything."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cpr_kit.build import imports, requirements
+from cpr_kit.build.classes import Folder, Found, Outside
+from cpr_kit.build.ignore import Ignore
+from cpr_kit.config import FILE, Config
+from cpr_kit.errors import SourceError
+
+_REFERENCE = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*):([^\W\d]\w*)\Z")
+_REQUIRED = {
+    "predictor": ("load", "predict"),
+    "preprocessor": ("fit", "transform"),
+    "handler": ("handle",),
+}
+_READY_MADE = ("cpr_kit", "google.cloud.aiplatform")
+"""Packages whose own classes may be named in cpr.toml, with no file of the user's between."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A class by name."""
+
+    module: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.module}:{self.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What an image is made of: every file named here exists, every class has the methods it is called by."""
+
+    config: Config
+    predictor: Reference | None = None
+    preprocessor: Reference | None = None
+    handler: Reference | None = None
+    requirements: Path | None = None
+    requirements_text: str = ""
+    extra_packages: tuple[Path, ...] = ()
+    dockerfile: Path | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        return self.config.folder
+
+    @classmethod
+    def read(cls, config: Config) -> Source:
+        """Raises SourceError naming file, class and line."""
+        if config.image.dockerfile is not None:
+            return cls(config=config, dockerfile=_file(config, "dockerfile", config.image.dockerfile))
+        if config.model.predictor is None and config.model.handler is None:
+            raise SourceError(
+                config.folder / FILE,
+                'neither a predictor nor a handler is named; write [model] predictor = "module:Class"',
+            )
+        folder = Folder(config.folder)
+        classes = dict(_classes(config, folder))
+        packages = tuple(_package(config, name) for name in config.model.extra_packages)
+        path = _requirements(config)
+        text = requirements.read(path) if path else ""
+        _check_artifacts(config)
+        modules = frozenset[str]().union(*(requirements.modules(package) for package in packages))
+        found = [found for _, found in classes.values()]
+        references = {kind: reference for kind, (reference, _) in classes.items()}
+        return cls(
+            config=config,
+            predictor=references.get("predictor"),
+            preprocessor=references.get("preprocessor"),
+            handler=references.get("handler"),
+            requirements=path,
+            requirements_text=text,
+            extra_packages=packages,
+            warnings=tuple(imports.unmet(folder, found, requirements.declared(text), modules)),
+        )
+
+
+def _classes(config: Config, folder: Folder) -> Iterator[tuple[str, tuple[Reference, Found | Outside]]]:
+    for kind, methods in _REQUIRED.items():
+        text = getattr(config.model, kind)
+        if text is not None:
+            reference = _reference(config, kind, text)
+            found = _found(folder, reference)
+            _check_methods(folder, found, kind, methods)
+            _check_kept(config, found)
+            yield kind, (reference, found)
+
+
+def _reference(config: Config, kind: str, text: str) -> Reference:
+    match = _REFERENCE.match(text)
+    if match is None:
+        raise SourceError(config.folder / FILE, f'{kind} is "{text}"; a class is written "module:Class"')
+    return Reference(*match.groups())
+
+
+def _found(folder: Folder, reference: Reference) -> Found | Outside:
+    ready_made = any(reference.module == name or reference.module.startswith(f"{name}.") for name in _READY_MADE)
+    if ready_made and folder.module(reference.module) is None:
+        return Outside(reference.module, reference.name)
+    return folder.find(reference.module, reference.name)
+
+
+def _check_methods(folder: Folder, found: Found | Outside, kind: str, required: tuple[str, ...]) -> None:
+    methods = folder.methods(found)
+    missing = [name for name in required if methods is not None and name not in methods]
+    if missing:
+        where = found.where if isinstance(found, Found) else f"{found.module}:{found.name}"
+        plural = "methods" if len(missing) > 1 else "method"
+        raise SourceError(where, f"class {found.name} has no {plural} {' and '.join(missing)}, which a {kind} needs")
+
+
+def _check_kept(config: Config, found: Found | Outside) -> None:
+    """A module that .dockerignore leaves out would be missing in the image only."""
+    if isinstance(found, Found):
+        relative = found.path.relative_to(config.folder).as_posix()
+        if Ignore.read(config.folder).leaves_out(relative):
+            raise SourceError(
+                found.where, f"class {found.name} is in a file that .dockerignore leaves out of the image"
+            )
+
+
+def _requirements(config: Config) -> Path | None:
+    if config.model.requirements is not None:
+        return _file(config, "requirements", config.model.requirements)
+    path = config.folder / "requirements.txt"
+    return path if path.is_file() else None
+
+
+def _file(config: Config, key: str, name: str) -> Path:
+    path = config.folder / name
+    if path.is_file():
+        return path
+    raise SourceError(path, f"the {key} file does not exist; it is named in {config.folder / FILE}, or by a flag")
+
+
+def _package(config: Config, name: str) -> Path:
+    path = config.folder / name
+    if path.is_dir():
+        if not any((path / file).is_file() for file in ("pyproject.toml", "setup.py")):
+            raise SourceError(
+                path, "the extra package has neither pyproject.toml nor setup.py, so pip cannot install it"
+            )
+        return path
+    return _file(config, "extra package", name)
+
+
+def _check_artifacts(config: Config) -> None:
+    """Artifacts serve local runs and are never baked in, but a run without them is known to fail now."""
+    name = config.model.artifacts
+    if name is None or "://" in name:
+        return
+    path = config.folder / name
+    if not path.is_dir():
+        what = (
+            "is a file; artifacts are a folder" if path.exists() else "does not exist; artifacts are a folder or gs://"
+        )
+        raise SourceError(path, f"the artifacts {what}")
+    if not any(path.iterdir()):
+        raise SourceError(path, "the artifacts folder is empty; put the trained model into it")

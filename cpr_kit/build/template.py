@@ -1,0 +1,106 @@
+"""The Dockerfiles that travel with the kit, and a source's text and build arguments for one of them.
+
+Templates are valid Dockerfiles, and values enter as build arguments. The one thing appended is the user's
+own environment, whose names no template can know.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from cpr_kit.build.source import Source
+from cpr_kit.contract import check_environment
+from cpr_kit.errors import ConfigError
+
+INSTALLED = "_templates"
+BASE = "Dockerfile.base"
+KIT_PACKAGES = ("fastapi",)
+ENTRYPOINT = ("python", "-m", "cpr_kit.runtime")
+
+_PACKAGE = Path(__file__).parents[1]
+_RESOLVED_LATER = re.compile(r"\$\([^()]*\)")
+_FORBIDDEN = {"\n": "a line break", "\r": "a carriage return", "\0": "a null character"}
+
+
+def folder() -> Path:
+    """Where the templates are: inside an installed kit, beside the package in a checkout."""
+    installed = _PACKAGE / INSTALLED
+    return installed if installed.is_dir() else _PACKAGE.parent / "templates"
+
+
+def find(name: str) -> Path:
+    """The folder of a template. Raises ConfigError with the names that there are."""
+    there = sorted(path.parent.name for path in folder().glob("*/Dockerfile"))
+    if name in there:
+        return folder() / name
+    close = difflib.get_close_matches(name, there, 1)
+    hint = f'; did you mean "{close[0]}"?' if close else ""
+    raise ConfigError(f'[image] template "{name}" is unknown; there are: {", ".join(there)}{hint}')
+
+
+def base() -> Path:
+    """Dockerfile.base."""
+    installed = folder() / BASE
+    return installed if installed.is_file() else _PACKAGE.parent / BASE
+
+
+def render(source: Source) -> tuple[str, dict[str, str]]:
+    """The Dockerfile's text and its build arguments."""
+    text = (find(source.config.image.template) / "Dockerfile").read_text("utf-8")
+    return text + instructions(baked(source.config.image.env)), arguments(source)
+
+
+def arguments(source: Source) -> dict[str, str]:
+    image = source.config.image
+    return {
+        "BASE_IMAGE": image.base,
+        "KIT_PACKAGES": " ".join(KIT_PACKAGES),
+        "PORTS": " ".join(map(str, image.ports)),
+        **environment(source),
+    }
+
+
+def environment(source: Source) -> dict[str, str]:
+    """What the model server reads to find the user's classes."""
+    references = {"HANDLER": source.handler, "PREDICTOR": source.predictor, "PREPROCESSOR": source.preprocessor}
+    env = {"CPR_MODEL_TRUSTED": "true" if source.config.model.trusted else "false"}
+    for kind, reference in references.items():
+        if reference is not None:
+            env[f"{kind}_MODULE"], env[f"{kind}_CLASS"] = reference.module, reference.name
+    return env
+
+
+def baked(env: Mapping[str, str]) -> dict[str, str]:
+    """The user's variables that an image can hold: `$(NAME)` has its value only where a container starts."""
+    return {name: value for name, value in env.items() if not _RESOLVED_LATER.search(value)}
+
+
+def instructions(env: Mapping[str, str]) -> str:
+    """ENV instructions, one a line. Raises SpecError for a name and ConfigError for a value that none can hold."""
+    check_environment(env)
+    return "".join(f"ENV {name}={quoted(name, value)}\n" for name, value in env.items())
+
+
+def quoted(name: str, value: str) -> str:
+    r"""The value as a Dockerfile word that nothing in it can end, expand, or continue.
+
+    >>> print(quoted("A", 'a "b" $c'))
+    "a \"b\" \$c"
+    """
+    for character, what in _FORBIDDEN.items():
+        if character in value:
+            raise ConfigError(f"[image] env {name} is {value!r}: {what} cannot be part of an image's environment")
+    if not _encodable(value):
+        raise ConfigError(f"[image] env {name} is {value!r}: it is no Unicode text")
+    return '"' + re.sub(r'([\\"$])', r"\\\1", value) + '"'
+
+
+def _encodable(value: str) -> bool:
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

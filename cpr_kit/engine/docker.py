@@ -1,0 +1,337 @@
+"""The engine that drives a Docker Engine."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from cpr_kit.engine import builder, ports
+from cpr_kit.engine.protocol import LABEL, Build, Gpus, Image, Mount, Output, Run
+from cpr_kit.engine.reaper import reaper
+from cpr_kit.errors import BuildError, ContainerError, EngineUnavailable, LackingError, MissingExtra
+
+_PING_TIMEOUT_S = 4
+_REQUEST_TIMEOUT_S = 120
+_PORT_ATTEMPTS = 5
+_PORT_TAKEN = re.compile(r"port is already allocated|address already in use", re.IGNORECASE)
+_NO_GPU = re.compile(r"could not select device driver|nvidia-container|unresolvable CDI", re.IGNORECASE)
+_NOT_FOUND = 404
+_COMMAND_NOT_FOUND = 127
+
+
+class DockerEngine:
+    """Connects at once; raises EngineUnavailable when no engine answers. `builder` forces buildkit or classic."""
+
+    name = "docker"
+
+    def __init__(self, environ: Mapping[str, str] = os.environ, *, builder: str | None = None) -> None:
+        self._environ = environ
+        self._builder = builder
+        self._client, self.version = _connect(environ)
+
+    def build(self, build: Build, output: Output) -> Image:
+        chosen = builder.find(self._builder, self._environ)
+        builder.build(chosen, self._client.api, build, output, self._environ)
+        image = self.image(build.tag)
+        if image is None:
+            raise BuildError("the end of the build", (f"it succeeded, but the engine has no image {build.tag}",))
+        if build.platform and not _matches(image.platform, build.platform):
+            self.remove_image(build.tag)
+            raise BuildError(
+                f"the platform {build.platform}",
+                (f"this engine made a {image.platform} image; build on a {build.platform} machine, or set up QEMU",),
+            )
+        return image
+
+    def image(self, reference: str) -> Image | None:
+        import docker
+
+        try:
+            attrs = self._client.images.get(reference).attrs
+        except docker.errors.ImageNotFound:
+            return None
+        except docker.errors.APIError as exc:
+            raise ContainerError(f"{reference}: {exc.explanation or exc}") from exc
+        return _image(reference, attrs)
+
+    def remove_image(self, reference: str) -> None:
+        import docker
+
+        try:
+            self._client.images.remove(reference)
+        except docker.errors.ImageNotFound:
+            return
+        except docker.errors.APIError as exc:
+            raise ContainerError(f"the image {reference} cannot be removed: {exc.explanation or exc}") from exc
+
+    def import_archive(self, chunks: Iterable[bytes], reference: str, changes: Sequence[str]) -> Image:
+        """Make an image out of a root file system's tar archive."""
+        import docker
+        import docker.utils
+
+        repository, tag = docker.utils.parse_repository_tag(reference)
+        try:
+            self._client.api.import_image_from_data(
+                iter(chunks), repository=repository, tag=tag or "latest", changes=list(changes)
+            )
+        except docker.errors.APIError as exc:
+            raise BuildError(f"import of {reference}", (str(exc.explanation or exc),)) from exc
+        image = self.image(reference)
+        if image is None:
+            raise BuildError(f"import of {reference}", ("the engine took the archive, but has no such image",))
+        return image
+
+    def locate(self, mount: Mount) -> str:
+        return mount.target
+
+    def listen_port(self, port: int, host_port: int | None) -> int:  # noqa: ARG002 - ports are mapped here
+        return port
+
+    def run(self, run: Run) -> DockerContainer:
+        for mount in run.mounts:
+            if not mount.source.exists():
+                raise ContainerError(f"{mount.source} cannot be mounted at {mount.target}: there is no such path")
+        for _ in range(1 if run.host_port else _PORT_ATTEMPTS):
+            # Chosen here and not by the engine, which would choose another one at each restart.
+            port = run.host_port or ports.free()
+            container = self._start(run, port)
+            if container:
+                return container
+        raise ContainerError(
+            f"port {port} on {ports.HOST} is in use; stop what listens there, or give another port, or none"
+        )
+
+    def _start(self, run: Run, port: int) -> DockerContainer | None:
+        """None when the port is taken."""
+        import docker
+
+        session = reaper().session
+        reaper().register("container", session)
+        created = None
+        try:
+            created = self._client.containers.create(**_options(run, port, session))
+            created.start()
+        except BaseException as exc:
+            if created is not None:
+                created.remove(force=True, v=True)
+            reaper().unregister("container", session)
+            if not isinstance(exc, docker.errors.APIError):
+                raise
+            if _PORT_TAKEN.search(str(exc)):
+                return None
+            raise _refusal(run, exc) from exc
+        return DockerContainer(created, port, session)
+
+
+class DockerContainer:
+    """A container of a DockerEngine."""
+
+    def __init__(self, container: Any, host_port: int, session: str) -> None:
+        self._container = container
+        self._host_port = host_port
+        self._session = session
+        self._removed = False
+        self._removing = threading.Lock()
+        self._last_logs = ""
+        self._last_exit_code: int | None = None
+
+    @property
+    def id(self) -> str:
+        return str(self._container.id)
+
+    @property
+    def host_port(self) -> int:
+        return self._host_port
+
+    def status(self) -> str:
+        state = self._state()
+        if state is None:
+            return "removed"
+        return "running" if state["Status"] in ("running", "paused", "restarting") else "exited"
+
+    def exit_code(self) -> int | None:
+        state = self._state()
+        if state is not None and state["Status"] in ("exited", "dead"):
+            self._last_exit_code = int(state["ExitCode"])
+        return self._last_exit_code
+
+    def logs(self) -> str:
+        import docker
+
+        if not self._removed:
+            with contextlib.suppress(docker.errors.NotFound):
+                self._last_logs = self._container.logs().decode("utf-8", "replace")
+        return self._last_logs
+
+    def follow(self) -> Iterator[str]:
+        import docker
+
+        if self._removed:
+            yield from self._last_logs.splitlines()
+            return
+        pending = b""
+        with contextlib.suppress(docker.errors.NotFound):
+            for chunk in self._container.logs(stream=True, follow=True):
+                *lines, pending = (pending + chunk).split(b"\n")
+                yield from (line.decode("utf-8", "replace") for line in lines)
+        if pending:
+            yield pending.decode("utf-8", "replace")
+
+    def exec(self, command: Sequence[str], timeout_s: float) -> int:
+        """On a time-out the command goes on inside: Docker's API has no way to end it."""
+        import docker
+
+        api = self._container.client.api
+        try:
+            identity = api.exec_create(self.id, list(command))["Id"]
+            api.exec_start(identity, detach=True)
+        except docker.errors.APIError as exc:
+            if exc.status_code == _NOT_FOUND or "not running" in str(exc):
+                raise ContainerError(f"{command[0]} cannot run: the container has ended", self.logs()) from exc
+            return _COMMAND_NOT_FOUND
+        deadline = time.monotonic() + timeout_s
+        while (state := api.exec_inspect(identity))["Running"] or state["ExitCode"] is None:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{' '.join(command)} did not end within {timeout_s:g} s")
+            time.sleep(0.01)
+        return int(state["ExitCode"])
+
+    def restart(self) -> None:
+        import docker
+
+        try:
+            self._container.restart()
+        except docker.errors.APIError as exc:
+            raise ContainerError(f"the container did not start again: {exc.explanation or exc}", self.logs()) from exc
+        self._last_exit_code = None
+
+    def remove(self, grace_s: float = 10.0) -> None:
+        with self._removing:
+            if not self._removed:
+                self._remove(grace_s)
+                self._removed = True
+                reaper().unregister("container", self._session)
+
+    def _remove(self, grace_s: float) -> None:
+        import docker
+
+        try:
+            self._container.stop(timeout=math.ceil(grace_s))
+            self.exit_code()
+            self.logs()
+            self._container.remove(force=True, v=True)
+        except docker.errors.NotFound:
+            return
+        except docker.errors.APIError as exc:
+            raise ContainerError(f"the container {self.id[:12]} cannot be removed: {exc.explanation or exc}") from exc
+
+    def _state(self) -> Mapping[str, Any] | None:
+        import docker
+
+        if self._removed:
+            return None
+        try:
+            self._container.reload()
+        except docker.errors.NotFound:
+            return None
+        state: Mapping[str, Any] = self._container.attrs["State"]
+        return state
+
+
+def _connect(environ: Mapping[str, str]) -> tuple[Any, str]:
+    """A client and the engine's version. A first, impatient client asks whether an engine answers at all."""
+    try:
+        import docker
+        from docker.constants import DEFAULT_DOCKER_API_VERSION
+    except ImportError as exc:
+        raise MissingExtra("docker", "docker") from exc
+    host = environ.get("DOCKER_HOST") or docker.ContextAPI.get_current_context().Host or ""
+    settings: dict[str, Any] = {"environment": dict(environ)}
+    try:
+        _knock(host)
+        first = docker.from_env(version=DEFAULT_DOCKER_API_VERSION, timeout=_PING_TIMEOUT_S, **settings)
+        with contextlib.closing(first):
+            version = str(first.api.version(api_version=False)["Version"])
+        return docker.from_env(timeout=_REQUEST_TIMEOUT_S, **settings), version
+    except (docker.errors.DockerException, OSError) as exc:
+        where = host or "its default socket"
+        raise EngineUnavailable(
+            f"no Docker Engine answers at {where} ({exc}); start Docker, set DOCKER_HOST, or use CPR_ENGINE=process"
+        ) from exc
+
+
+def _knock(host: str) -> None:
+    """Raises OSError when nobody is at a Unix socket: docker-py says so too, but leaves its own socket open."""
+    match = re.match(r"(?:http\+)?unix:/*(/.*)", host)
+    if match:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(_PING_TIMEOUT_S)
+            probe.connect(match[1])
+
+
+def _options(run: Run, port: int, session: str) -> dict[str, Any]:
+    """What docker-py gets. A command without arguments drops the image's CMD: the engine does that by itself."""
+    import docker
+
+    return {
+        "image": run.image,
+        "entrypoint": list(run.command) or None,
+        "command": list(run.args) or None,
+        "environment": dict(run.env),
+        "ports": {f"{run.port}/tcp": (ports.HOST, port)},
+        "mounts": [
+            docker.types.Mount(mount.target, str(mount.source.resolve()), type="bind", read_only=True)
+            for mount in run.mounts
+        ],
+        "labels": {LABEL: session},
+        "shm_size": f"{run.shared_memory_size_mb}m" if run.shared_memory_size_mb else None,
+        "device_requests": [_device_request(run.gpus)] if run.gpus else None,
+    }
+
+
+def _device_request(gpus: Gpus) -> Any:
+    import docker
+
+    return docker.types.DeviceRequest(
+        count=0 if gpus.device_ids else -1 if gpus.count is None else gpus.count,
+        device_ids=list(gpus.device_ids),
+        capabilities=[list(group) for group in gpus.capabilities],
+    )
+
+
+def _refusal(run: Run, exc: Any) -> Exception:
+    """Why the engine did not start a container, and what to do."""
+    text = str(exc.explanation or exc)
+    if exc.status_code == _NOT_FOUND and "No such image" in text:
+        return LackingError(f"there is no image {run.image} here; build it (cpr build), or: docker pull {run.image}")
+    if run.gpus and _NO_GPU.search(text):
+        return LackingError(f"this engine has no GPUs to give ({text}); install the NVIDIA Container Toolkit")
+    return ContainerError(f"{run.image} could not be started: {text}")
+
+
+def _image(reference: str, attrs: Mapping[str, Any]) -> Image:
+    config = attrs.get("Config") or {}
+    parts = (attrs.get("Os"), attrs.get("Architecture"), attrs.get("Variant"))
+    return Image(
+        reference=reference,
+        id=attrs["Id"],
+        env=dict(entry.partition("=")[::2] for entry in config.get("Env") or ()),
+        entrypoint=tuple(config.get("Entrypoint") or ()),
+        command=tuple(config.get("Cmd") or ()),
+        ports=tuple(int(port.partition("/")[0]) for port in config.get("ExposedPorts") or ()),
+        platform="/".join(part for part in parts if part),
+        size=int(attrs.get("Size") or 0),
+    )
+
+
+def _matches(platform: str, wanted: str) -> bool:
+    """`linux/arm64/v8` is `linux/arm64`; a variant that was asked for must be there."""
+    have, want = platform.split("/"), wanted.split("/")
+    return have[: len(want)] == want or (have[:2] == want[:2] and len(have) < len(want))

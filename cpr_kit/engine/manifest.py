@@ -1,0 +1,114 @@
+"""An image context's `image.json`: what the process engine installs and starts, and the keys of its cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import sys
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from email.parser import HeaderParser
+from pathlib import Path
+
+from cpr_kit.errors import BuildError, EngineUnavailable
+
+FILE = "image.json"
+
+_EXTRA = re.compile(r"\bextra\s*==")
+_KIT = re.compile(r"^\s*cpr[-_.]kit\b", re.IGNORECASE | re.MULTILINE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Paths are absolute. `dependencies` are the kit's own, as its wheel states them."""
+
+    kit: Path
+    dependencies: tuple[str, ...]
+    requirements: Path | None
+    extra_packages: tuple[Path, ...]
+    code: Path
+    env: Mapping[str, str]
+    entrypoint: tuple[str, ...]
+    ports: tuple[int, ...]
+
+    @classmethod
+    def read(cls, context: Path) -> Manifest:
+        """Raises EngineUnavailable for a context that only a container engine can build."""
+        path = context / FILE
+        if not path.exists():
+            raise EngineUnavailable(
+                f"{context} has a Dockerfile and no {FILE}; only a container engine can build that: start Docker"
+            )
+        try:
+            table = json.loads(path.read_text("utf-8"))
+            kit = context / table["kit"]
+            return cls(
+                kit=kit,
+                dependencies=(*_dependencies(kit), *table["kit_packages"]),
+                requirements=context / table["requirements"] if table["requirements"] else None,
+                extra_packages=tuple(context / name for name in table["extra_packages"]),
+                code=context / table["code"],
+                env=table["env"],
+                entrypoint=tuple(table["entrypoint"]),
+                ports=tuple(table["ports"]),
+            )
+        except (KeyError, TypeError, ValueError, OSError, zipfile.BadZipFile) as exc:
+            raise BuildError(f"reading {FILE}", (f"{type(exc).__name__}: {exc}",)) from exc
+
+    @property
+    def environment_key(self) -> str:
+        """The same for two builds exactly if they install the same things with the same Python."""
+        parts = [sys.version.encode(), sys.base_prefix.encode(), *(text.encode() for text in self.dependencies)]
+        if self.requirements:
+            parts.append(tree_digest(self.requirements.parent).encode())
+            if self._names_kit:
+                parts.append(file_digest(self.kit).encode())
+        parts += [package.name.encode() + file_digest(package).encode() for package in self.extra_packages]
+        return digest(parts)
+
+    @property
+    def installs(self) -> list[str]:
+        """The arguments of `pip install`; empty when there is nothing to install."""
+        wanted = [*self.dependencies, *map(str, self.extra_packages)]
+        if self.requirements and _says_something(self.requirements):
+            wanted += ["--requirement", str(self.requirements)]
+        # Requirements may name the kit itself, to get an extra: that must be this kit, not what an index has.
+        return [*wanted, str(self.kit)] if self._names_kit else wanted
+
+    @property
+    def _names_kit(self) -> bool:
+        return bool(self.requirements and _KIT.search(self.requirements.read_text("utf-8", "replace")))
+
+
+def digest(parts: Iterable[bytes]) -> str:
+    """SHA-256 over the parts, kept apart by their lengths."""
+    total = hashlib.sha256()
+    for part in parts:
+        total.update(len(part).to_bytes(8, "big"))
+        total.update(part)
+    return total.hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def tree_digest(folder: Path) -> str:
+    """Over the names and contents of all files below `folder`."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return digest(part for path in files for part in (str(path.relative_to(folder)).encode(), path.read_bytes()))
+
+
+def _dependencies(wheel: Path) -> list[str]:
+    """Requires-Dist of a wheel, without what belongs to an extra."""
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = HeaderParser().parsestr(archive.read(name).decode("utf-8"))
+    return [text for text in metadata.get_all("Requires-Dist", []) if not _EXTRA.search(text)]
+
+
+def _says_something(requirements: Path) -> bool:
+    lines = requirements.read_text("utf-8", "replace").splitlines()
+    return any(line.strip() and not line.lstrip().startswith("#") for line in lines)

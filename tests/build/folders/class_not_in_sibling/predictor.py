@@ -1,0 +1,3 @@
+import json  # noqa: F401
+
+from models import Doubler  # noqa: F401

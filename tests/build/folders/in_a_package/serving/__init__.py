@@ -1,0 +1,5 @@
+from cpr_kit import PredictionHandler
+
+
+class Csv(PredictionHandler):
+    pass

@@ -1,0 +1,9 @@
+import typing
+
+from cpr_kit import SklearnPredictor
+
+T = typing.TypeVar("T")
+
+
+class Model(SklearnPredictor, typing.Generic[T]):
+    pass

@@ -1,0 +1,1 @@
+from .models import Model as Doubler  # noqa: F401

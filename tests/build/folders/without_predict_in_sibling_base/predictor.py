@@ -1,0 +1,5 @@
+from loading import Loading
+
+
+class Doubler(Loading):
+    pass
