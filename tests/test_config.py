@@ -38,7 +38,9 @@ def test_every_key_is_read(read, tmp_path):
     )
     assert (config.model.predictor, config.model.extra_packages, config.model.trusted) == ("p:P", ("a.whl",), True)
     assert (config.image.name, config.image.env, config.image.ports) == ("n", {"A": "1"}, (9000, 9001))
-    assert [(check.request, check.expect, check.content_type) for check in config.checks] == [("r.csv", None, "text/csv")]
+    assert [(check.request, check.expect, check.content_type) for check in config.checks] == [
+        ("r.csv", None, "text/csv")
+    ]
     assert config.artifact_uri == str(tmp_path / "model/")
 
 
@@ -51,7 +53,12 @@ def test_the_environment_wins_over_the_file(read):
     environ = {"CPR_IMAGE_BASE": "mine", "CPR_MODEL_TRUSTED": "false", "CPR_IMAGE_PORTS": "1,2", "CPR_IMAGE_NAME": ""}
     config = read('[model]\ntrusted = true\n[image]\nbase = "theirs"\nname = "n"', environ)
 
-    assert (config.image.base, config.model.trusted, config.image.ports, config.image.name) == ("mine", False, (1, 2), None)
+    assert (config.image.base, config.model.trusted, config.image.ports, config.image.name) == (
+        "mine",
+        False,
+        (1, 2),
+        None,
+    )
 
 
 @pytest.mark.parametrize(
@@ -78,9 +85,7 @@ def test_what_is_wrong_is_named(read, text, message):
     assert message in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("CPR_MODEL_TRUSTED", "perhaps"), ("CPR_IMAGE_PORTS", "80,eighty")]
-)
+@pytest.mark.parametrize(("name", "value"), [("CPR_MODEL_TRUSTED", "perhaps"), ("CPR_IMAGE_PORTS", "80,eighty")])
 def test_a_variable_with_a_bad_value_is_named(read, name, value):
     with pytest.raises(ConfigError, match=f'{name} is "{value}"'):
         read("", {name: value})

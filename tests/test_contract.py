@@ -112,7 +112,8 @@ def test_what_vertex_would_refuse_is_refused_with_the_value(fields, message):
 
 
 @pytest.mark.parametrize(
-    "fields", [{}, {"tcp": True, "http_path": "/"}, {"tcp": True, "period_s": 0.5}, {"tcp": True, "failure_threshold": 0}]
+    "fields",
+    [{}, {"tcp": True, "http_path": "/"}, {"tcp": True, "period_s": 0.5}, {"tcp": True, "failure_threshold": 0}],
 )
 def test_a_probe_has_one_action_and_sane_numbers(fields):
     with pytest.raises(SpecError):

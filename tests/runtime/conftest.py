@@ -54,10 +54,13 @@ class Server:
 
 @pytest.fixture
 def serve(tmp_path):
-    """serve("answers:Doubles", handler=None, cwd=ZOO, **environment) -> Server; not yet ready."""
+    """serve("answers:Doubles", handler=None, cwd=ZOO, **environment) -> Server; not yet ready.
+
+    `script` is an entry point of the author's own, instead of the kit's.
+    """
     with contextlib.ExitStack() as stack:
 
-        def start(predictor=None, *, handler=None, cwd=ZOO, port=None, **environment):
+        def start(predictor=None, *, handler=None, script=None, cwd=ZOO, port=None, **environment):
             log = tmp_path / f"log{len(list(tmp_path.iterdir()))}"
             log.mkdir()
             port = port or free_port()
@@ -67,7 +70,7 @@ def serve(tmp_path):
                     env[f"{kind}_MODULE"], env[f"{kind}_CLASS"] = reference.split(":")
             stdout = stack.enter_context((log / "stdout").open("w"))
             stderr = stack.enter_context((log / "stderr").open("w"))
-            command = [sys.executable, "-m", "cpr_kit.runtime"]
+            command = [sys.executable, *([script] if script else ["-m", "cpr_kit.runtime"])]
             process = subprocess.Popen(command, cwd=cwd, env=env, stdout=stdout, stderr=stderr)
             stack.callback(process.wait)
             stack.callback(process.kill)

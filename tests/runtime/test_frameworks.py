@@ -38,7 +38,9 @@ def booster():
 
 
 def answers(predictor, rows):
-    return np.asarray(predictor.postprocess(predictor.predict(predictor.preprocess({"instances": rows})))["predictions"])
+    return np.asarray(
+        predictor.postprocess(predictor.predict(predictor.preprocess({"instances": rows})))["predictions"]
+    )
 
 
 def test_sklearn_serves_skops_without_trust(forest, tmp_path):
@@ -126,7 +128,9 @@ def test_wrong_instances_are_named(forest, tmp_path, rows, message):
 
 def test_text_reaches_a_pipeline_with_an_encoder(tmp_path):
     rows = [["red", 1], ["blue", 2]] * 5
-    model = make_pipeline(OneHotEncoder(), RandomForestClassifier(2, random_state=0)).fit(np.array(rows, dtype=object), [0, 1] * 5)
+    model = make_pipeline(OneHotEncoder(), RandomForestClassifier(2, random_state=0)).fit(
+        np.array(rows, dtype=object), [0, 1] * 5
+    )
     skops.io.dump(model, tmp_path / "model.skops")
     predictor = SklearnPredictor()
     predictor.load(str(tmp_path), trusted=True)

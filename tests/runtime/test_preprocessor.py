@@ -62,7 +62,11 @@ def test_any_plain_state_comes_back(tmp_path_factory, state):
 
     assert loaded.keys() == state.keys()
     for name, value in state.items():
-        same = np.array_equal(loaded[name], value, equal_nan=value.dtype.kind in "fcmM") if isinstance(value, np.ndarray) else loaded[name] == value
+        same = (
+            np.array_equal(loaded[name], value, equal_nan=value.dtype.kind in "fcmM")
+            if isinstance(value, np.ndarray)
+            else loaded[name] == value
+        )
         assert same
 
 

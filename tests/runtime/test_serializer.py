@@ -9,7 +9,11 @@ from cpr_kit.runtime.serializer import DefaultSerializer, accepts, dumps
 
 JSON = "application/json"
 plain = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=20,
 )
@@ -20,7 +24,11 @@ def test_json_comes_back_as_it_went(value):
     assert DefaultSerializer.deserialize(DefaultSerializer.serialize(value, None), JSON) == value
 
 
-@given(npst.arrays(npst.scalar_dtypes().filter(lambda d: d.kind in "biuf" and d.itemsize <= 8), npst.array_shapes(max_side=4)))
+@given(
+    npst.arrays(
+        npst.scalar_dtypes().filter(lambda d: d.kind in "biuf" and d.itemsize <= 8), npst.array_shapes(max_side=4)
+    )
+)
 def test_any_numeric_array_is_its_list(array):
     array = np.where(np.isfinite(array), array, 0).astype(array.dtype)
     back = np.asarray(DefaultSerializer.deserialize(dumps({"a": array.T}), JSON)["a"])

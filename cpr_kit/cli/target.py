@@ -1,0 +1,123 @@
+"""TARGET on the command line: a folder, an image or a URL, opened so that each is asked the same way."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import urllib.parse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cpr_kit.cli.terminal import build_display, note
+from cpr_kit.config import Config
+from cpr_kit.contract import KIT_HEALTH_ROUTE, KIT_PREDICT_ROUTE, ContainerSpec, parse_environment
+from cpr_kit.errors import LackingError, UsageError
+
+if TYPE_CHECKING:
+    from cpr_kit.engine.protocol import Engine
+    from cpr_kit.harness.endpoint import LocalEndpoint
+    from cpr_kit.harness.target import Target
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the command line said about a target."""
+
+    engine: str | None = None
+    artifacts: str | None = None
+    port: int | None = None
+    predict_route: str | None = None
+    health_route: str | None = None
+    container_port: int | None = None
+    env: tuple[str, ...] = ()
+    verbose: bool = False
+
+
+@dataclass(frozen=True)
+class Startable:
+    """A folder that was built, or an image: what it takes to start it."""
+
+    spec: ContainerSpec
+    engine: Engine
+    artifacts: str | None
+    config: Config | None
+    options: Options
+
+    def endpoint(self) -> LocalEndpoint:
+        from cpr_kit.harness.endpoint import LocalEndpoint
+
+        return LocalEndpoint(self.spec, self.engine, artifact_uri=self.artifacts, host_port=self.options.port)
+
+
+def is_url(target: str) -> bool:
+    return target.startswith(("http://", "https://"))
+
+
+def startable(target: str, options: Options) -> Startable:
+    """Choose the engine and build, if it is a folder. Raises LackingError for what is neither folder nor image."""
+    from cpr_kit.engine.choose import choose
+
+    choice = choose(options.engine)
+    note(choice.reason)
+    if Path(target).is_dir():
+        config = Config.read(Path(target).resolve())
+        spec = build(config, choice.engine, verbose=options.verbose)
+    elif choice.engine.image(target):
+        config, spec = None, ContainerSpec(image_uri=target)
+    else:
+        raise LackingError(
+            f'"{target}" is no folder here, and {choice.engine.name} has no image of that name; '
+            "build it with: cpr build DIR -t NAME, or pull it first"
+        )
+    artifacts = options.artifacts or (config.artifact_uri if config else None)
+    return Startable(_changed(spec, options), choice.engine, artifacts, config, options)
+
+
+def build(
+    config: Config, engine: Engine, *, tag: str | None = None, no_cache: bool = False, verbose: bool = False
+) -> ContainerSpec:
+    from cpr_kit.build import image
+
+    with build_display(verbose=verbose) as display:
+        return image.build(config, engine, tag=tag, no_cache=no_cache, output=display)
+
+
+def _changed(spec: ContainerSpec, options: Options) -> ContainerSpec:
+    """The specification with what the command line says differently."""
+    return dataclasses.replace(
+        spec,
+        env={**spec.env, **parse_environment(options.env)},
+        ports=(options.container_port,) if options.container_port else spec.ports,
+        predict_route=options.predict_route or spec.predict_route,
+        health_route=options.health_route or spec.health_route,
+    )
+
+
+@contextlib.contextmanager
+def opened(target: str, options: Options) -> Iterator[tuple[Target, Startable | None]]:
+    """Something that answers: the server at a URL, or a container that runs for as long as this is open."""
+    from cpr_kit.harness.target import Target
+
+    if is_url(target):
+        yield _at_url(target, options), None
+        return
+    start = startable(target, options)
+    with start.endpoint() as endpoint:
+        yield Target.of(endpoint), start
+
+
+def _at_url(url: str, options: Options) -> Target:
+    """`http://host:port` has the kit's routes; a URL with a path names the predict route itself."""
+    from cpr_kit.harness.target import Target
+
+    parts = urllib.parse.urlsplit(url)
+    if not parts.netloc:
+        raise UsageError(f'"{url}" names no host')
+    path = parts.path if parts.path.strip("/") else ""
+    return Target(
+        base_url=f"{parts.scheme}://{parts.netloc}",
+        predict_route=options.predict_route or path or KIT_PREDICT_ROUTE,
+        health_route=options.health_route or KIT_HEALTH_ROUTE,
+    )

@@ -1,0 +1,82 @@
+"""What a person sees: results on standard output, everything on the way there on standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from cpr_kit.engine.progress import Step, Steps
+from cpr_kit.errors import CprError
+
+_LINE = 100
+
+
+def note(text: str) -> None:
+    """A line about the way, not the result."""
+    click.secho(text, err=True, dim=True)
+
+
+def result(value: dict[str, Any], text: str, *, as_json: bool) -> None:
+    """The result, for a program or for a person."""
+    click.echo(json.dumps(value) if as_json else text)
+
+
+def fail(error: CprError, *, as_json: bool) -> int:
+    """Show an error; the exit code that belongs to it."""
+    if as_json:
+        click.echo(json.dumps({"error": {"type": type(error).__name__, "message": str(error)}}))
+    else:
+        click.echo(f"{click.style('error:', fg='red', bold=True)} {error}", err=True)
+    return error.exit_code
+
+
+class BuildDisplay:
+    """Takes a build's lines: one line that moves on a terminal, one line a step in a log, none for a cached step.
+
+    With `verbose`, every line as it comes.
+    """
+
+    def __init__(self, *, verbose: bool = False) -> None:
+        self._verbose = verbose
+        self._steps = Steps()
+        self._shown: Step | None = None
+        self._began = time.monotonic()
+        self._moving = sys.stderr.isatty()
+
+    def __call__(self, line: str) -> None:
+        before = self._steps.current
+        step = self._steps.feed(line)
+        if self._verbose or step is None or line.startswith("warning: "):
+            self._print(line)
+        elif step is before and step is not self._shown and step.number and not step.cached:
+            # At its second line, since the first does not say whether the step comes from the cache.
+            self._shown = step
+            self._print(str(step)[:_LINE], moving=self._moving)
+
+    def _print(self, text: str, *, moving: bool = False) -> None:
+        if not moving:
+            note(text)
+            return
+        text = f"{text}  {time.monotonic() - self._began:.0f} s"
+        width = shutil.get_terminal_size().columns - 1
+        click.echo("\r\x1b[K" + text[:width], err=True, nl=False)
+
+    def close(self) -> None:
+        if self._moving:
+            click.echo("\r\x1b[K", err=True, nl=False)
+
+
+@contextlib.contextmanager
+def build_display(*, verbose: bool = False) -> Iterator[BuildDisplay]:
+    display = BuildDisplay(verbose=verbose)
+    try:
+        yield display
+    finally:
+        display.close()
