@@ -162,6 +162,6 @@ def _check_artifacts(config: Config) -> None:
         what = (
             "is a file; artifacts are a folder" if path.exists() else "does not exist; artifacts are a folder or gs://"
         )
-        raise SourceError(path, f"the artifacts {what}")
+        raise SourceError(path, f"the artifacts folder {what}")
     if not any(path.iterdir()):
         raise SourceError(path, "the artifacts folder is empty; put the trained model into it")

@@ -39,7 +39,7 @@ class Manifest:
         path = context / FILE
         if not path.exists():
             raise EngineUnavailable(
-                f"{context} has a Dockerfile and no {FILE}; only a container engine can build that: start Docker"
+                "a Dockerfile of one's own is something that only a container engine can build: start Docker"
             )
         try:
             table = json.loads(path.read_text("utf-8"))

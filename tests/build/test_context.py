@@ -11,6 +11,7 @@ from cpr_kit.build.ignore import Ignore
 from cpr_kit.build.source import Source
 from cpr_kit.config import Config, ImageSection, ModelSection
 from cpr_kit.errors import SourceError
+from cpr_kit.version import __version__
 
 FOLDERS = Path(__file__).parent / "folders"
 
@@ -202,3 +203,16 @@ def test_a_users_own_dockerfile_gets_the_folder_as_its_context(made):
     assert context.make(Source.read(config), made) == {}
     assert tree(made) == {"Dockerfile", "cpr.toml", "docker", "docker/serving.Dockerfile", "entry.py", "model.txt"}
     assert (made / "Dockerfile").read_text() == (made / "docker" / "serving.Dockerfile").read_text()
+
+
+def test_a_users_own_dockerfile_that_copies_from_dot_cpr_finds_the_kit_there(made):
+    folder = shutil.copytree(FOLDERS / "own_dockerfile", made.parent / "own")
+    with (folder / "docker" / "serving.Dockerfile").open("a") as dockerfile:
+        dockerfile.write("COPY .cpr/ /tmp/kit/\nRUN pip install /tmp/kit/*.whl\n")
+    (folder / ".cpr").mkdir()
+    (folder / ".cpr" / "of-the-user").touch()
+
+    context.make(Source.read(Config.read(folder, environ={})), made)
+
+    assert tree(made / ".cpr") == {f"cpr_kit-{__version__}-py3-none-any.whl"}
+    assert tree(folder / ".cpr") == {"of-the-user"}

@@ -21,7 +21,7 @@ REFUSED = {
     "preprocessor_without_transform": ("preprocess.py:4", "class Scaler has no method transform"),
     "requirements_missing": ("needs.txt", "requirements file does not exist", "cpr.toml"),
     "extra_package_missing": ("words-1.0-py3-none-any.whl", "extra package file does not exist"),
-    "artifacts_missing": ("model", "artifacts does not exist"),
+    "artifacts_missing": ("model", "artifacts folder does not exist"),
     "nothing_to_serve": ("cpr.toml", "neither a predictor nor a handler"),
     "path_for_a_class": ("cpr.toml", '"src/predictor:Doubler"', '"module:Class"'),
     "left_out_by_dockerignore": ("predictor.py:4", "class Doubler", ".dockerignore leaves out"),

@@ -1,0 +1,3 @@
+from wire import serve
+
+serve()

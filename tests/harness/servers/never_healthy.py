@@ -1,0 +1,9 @@
+from wire import Server, serve
+
+
+class NeverHealthy(Server):
+    def health(self):
+        self.fail(503, "loading")
+
+
+serve(NeverHealthy)

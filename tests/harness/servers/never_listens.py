@@ -1,0 +1,4 @@
+import time
+
+print("waiting for nobody")
+time.sleep(600)
