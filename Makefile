@@ -1,0 +1,24 @@
+# Two commands matter: `make demo` and `make test`. Each needs Python 3.10 or newer and nothing else.
+PYTHON ?= python3
+BIN = .venv/bin
+READY = .venv/ready
+
+.PHONY: demo test check bench clean
+
+demo: .venv/demo-ready
+	$(BIN)/python containers/demo.py
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+check: $(READY)
+	$(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet --editable '.[dev]' && touch $(READY)
+
+.venv/demo-ready: pyproject.toml
+	$(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet --editable '.[docker,sklearn]' && touch .venv/demo-ready
+
+clean:
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache
