@@ -155,6 +155,15 @@ def test_no_file_and_no_function_is_too_long():
                 assert length <= 50, f"{path}:{node.lineno} {node.name} has {length} lines"
 
 
+def test_the_tests_of_every_room_are_collected():
+    out = subprocess.run(
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", str(ROOT / "tests")],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    for room in ROOMS:
+        assert f"tests/{room}/" in out, f"no test of {room} is collected"
+
+
 def test_the_readme_names_every_command():
     from cpr_kit.cli.main import COMMANDS
 
