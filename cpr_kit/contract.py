@@ -220,6 +220,17 @@ def parse_environment(assignments: Iterable[str]) -> dict[str, str]:
     return env
 
 
+@dataclass(frozen=True)
+class Reference:
+    """A class by name: `module:Class`. An image's <KIND>_MODULE and <KIND>_CLASS hold its halves, as upstream's do."""
+
+    module: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.module}:{self.name}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class ServingEnv:
     """The platform's variables as the model server reads them. Defaults are those of `cpr serve`."""

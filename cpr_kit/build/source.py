@@ -11,6 +11,7 @@ from cpr_kit.build import imports, requirements
 from cpr_kit.build.classes import Folder, Found, Outside
 from cpr_kit.build.ignore import Ignore
 from cpr_kit.config import FILE, Config
+from cpr_kit.contract import Reference
 from cpr_kit.errors import SourceError
 
 _REFERENCE = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*):([^\W\d]\w*)\Z")
@@ -21,17 +22,6 @@ _REQUIRED = {
 }
 _READY_MADE = ("cpr_kit", "google.cloud.aiplatform")
 """Packages whose own classes may be named in cpr.toml, with no file of the user's between."""
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A class by name."""
-
-    module: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.module}:{self.name}"
 
 
 @dataclass(frozen=True, kw_only=True)

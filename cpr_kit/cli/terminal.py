@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from cpr_kit.engine.progress import Step, Steps
+from cpr_kit.engine.progress import Steps
 from cpr_kit.errors import CprError
 
 _LINE = 100
@@ -46,7 +46,7 @@ class BuildDisplay:
     def __init__(self, *, verbose: bool = False) -> None:
         self._verbose = verbose
         self._steps = Steps()
-        self._shown: Step | None = None
+        self._shown: set[str] = set()
         self._began = time.monotonic()
         self._moving = sys.stderr.isatty()
 
@@ -55,9 +55,9 @@ class BuildDisplay:
         step = self._steps.feed(line)
         if self._verbose or step is None or line.startswith("warning: "):
             self._print(line)
-        elif step is before and step is not self._shown and step.number and not step.cached:
-            # At its second line, since the first does not say whether the step comes from the cache.
-            self._shown = step
+        elif step is before and str(step) not in self._shown and step.number and (step.tail or " DONE " in line):
+            # When it has said something or is DONE: its first line does not tell whether it comes from the cache.
+            self._shown.add(str(step))
             self._print(str(step)[:_LINE], moving=self._moving)
 
     def _print(self, text: str, *, moving: bool = False) -> None:

@@ -156,8 +156,11 @@ class ProcessEngine:
         """A virtual environment with everything in it, under this machine's own pip configuration."""
         hidden = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PIP_TARGET", "PIP_PREFIX", "PIP_USER")
         env = {name: value for name, value in self._environ.items() if name not in hidden}
+        # Announced in the words of a container engine's builder, so that one parser knows the steps of both.
+        output("Step 1/2 : python -m venv")
         step([sys.executable, "-m", "venv", str(folder)], output, env)
         if manifest.installs:
+            output(f"Step 2/2 : pip install {' '.join(Path(word).name for word in manifest.installs)}")
             pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--no-input", "--progress-bar", "off"]
             step([*pip, "--disable-pip-version-check", *manifest.installs], output, env)
 
@@ -297,7 +300,6 @@ def step(argv: list[str], output: Output, env: Mapping[str, str]) -> None:
         output(line)
 
     title = "pip install" if "pip" in argv else "python -m venv"
-    output(f"$ {' '.join(argv)}")
     if command.stream(argv, relay, env=env) == 0:
         return
     if any("ensurepip is not available" in line or "No module named ensurepip" in line for line in tail):

@@ -7,8 +7,8 @@ import traceback
 from pathlib import Path
 from types import ModuleType
 
+from cpr_kit.contract import Reference
 from cpr_kit.errors import StartError
-from cpr_kit.runtime.settings import Reference
 
 
 def load_class(reference: Reference) -> type:

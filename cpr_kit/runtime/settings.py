@@ -6,19 +6,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cpr_kit.contract import ServingEnv
+from cpr_kit.contract import Reference, ServingEnv
 from cpr_kit.errors import StartError
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A class by name: `module:Class`."""
-
-    module: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.module}:{self.name}"
 
 
 @dataclass(frozen=True, kw_only=True)

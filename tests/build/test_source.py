@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cpr_kit.build.source import Reference, Source
+from cpr_kit.build.source import Source
+from cpr_kit.contract import Reference
 from cpr_kit.config import Config, ModelSection
 from cpr_kit.errors import SourceError
 

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cpr_kit.build import template
-from cpr_kit.build.source import Reference, Source
+from cpr_kit.build.source import Source
+from cpr_kit.contract import Reference
 from cpr_kit.config import Config, ImageSection, ModelSection
 from cpr_kit.errors import ConfigError, SpecError
 
