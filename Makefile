@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 READY = .venv/ready
 
-.PHONY: demo test check bench clean
+.PHONY: demo test quick check bench clean
 
 demo: .venv/demo-ready
 	$(BIN)/python containers/demo.py
@@ -11,8 +11,14 @@ demo: .venv/demo-ready
 test: $(READY)
 	$(BIN)/python -m pytest
 
+quick: $(READY)
+	$(BIN)/python -m pytest -m "not engine"
+
 check: $(READY)
 	$(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy
+
+bench: $(READY)
+	$(BIN)/python benchmarks/serving.py
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet --editable '.[dev]' && touch $(READY)
