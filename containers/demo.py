@@ -19,11 +19,11 @@ EXPECTED = {"predictions": ["versicolor", "setosa"]}
 def main() -> int:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="cpr-demo-") as folder:
-        project = Path(folder) / "iris"
+        project = Path(folder) / "cpr-demo-iris"
         shutil.copytree(PROJECT, project, ignore=shutil.ignore_patterns("model", "__pycache__"))
         engine = choose_engine(project)
         step("train a random forest on iris", [sys.executable, "train.py"], project)
-        step("build the image", [*CPR, "build", ".", "-t", "cpr-demo-iris:latest", "--engine", engine], project)
+        step("build the image", [*CPR, "build", ".", "--engine", engine], project)
         asked = [*CPR, "predict", ".", "--json", "requests/two_rows.json", "--engine", engine]
         answer = json.loads(step("run it and ask for two predictions", asked, project))
         step("check it against Vertex AI's rules", [*CPR, "check", ".", "--engine", engine], project)
@@ -42,8 +42,8 @@ def choose_engine(project: Path) -> str:
     base = Config.read(project).image.base
     if choice.engine.name == "process" or choice.engine.image(base):
         return choice.engine.name
-    pulled = subprocess.run(["docker", "pull", "--quiet", base], capture_output=True, check=False)
-    if pulled.returncode == 0:
+    client = shutil.which("docker")
+    if client and subprocess.run([client, "pull", "--quiet", base], capture_output=True, check=False).returncode == 0:
         return "docker"
     if shutil.which("mmdebstrap"):
         step(f"make the base image {base} (no registry answers)", [*CPR, "base", base], project)

@@ -99,9 +99,11 @@ class Config:
 
 def _toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _rows(table: dict[str, Any]) -> list[Any]:
@@ -155,7 +157,7 @@ def _overridden(section: Any, prefix: str, environ: Mapping[str, str]) -> Any:
     changes: dict[str, Any] = {}
     for key, kind in kinds.items():
         text = environ.get(prefix + key.upper())
-        if text is None or kind == Mapping[str, str]:
+        if text is None or kind == Mapping[str, str] or (not text and kind is str):
             continue
         changes[key] = _from_text(text, kind, prefix + key.upper())
     return replace(section, **changes)

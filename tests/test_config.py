@@ -94,3 +94,18 @@ def test_a_variable_with_a_bad_value_is_named(read, name, value):
 def test_a_folder_that_is_none_is_named(tmp_path):
     with pytest.raises(ConfigError, match="is not a folder"):
         Config.read(tmp_path / "nothing")
+
+
+def test_an_empty_variable_leaves_a_value_that_must_be_there(read):
+    image = read("", {"CPR_IMAGE_BASE": "", "CPR_IMAGE_TEMPLATE": "", "CPR_IMAGE_PLATFORM": ""}).image
+    assert (image.base, image.template, image.platform) == ("python:3.11-slim", "python", None)
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_no_matter(read):
+    assert read("\ufeff[image]\r\nname = 'n'\r\n").image.name == "n"
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "cpr.toml").mkdir()
+    with pytest.raises(ConfigError, match="cpr.toml cannot be read"):
+        Config.read(tmp_path, {})

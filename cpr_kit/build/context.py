@@ -146,14 +146,18 @@ def _copy_packages(source: Source, folder: Path) -> list[str]:
 
 
 def _always(source: Source) -> tuple[str, ...]:
-    """Artifacts are mounted where the image runs, so those in the folder are not copied into it."""
+    """What the image has no use for: artifacts, which are mounted where it runs, and the requirements file.
+
+    That one may name an index with its password, and what it asks for is installed already. A Dockerfile of
+    the user's own may copy it.
+    """
     artifacts = source.config.model.artifacts
-    if artifacts is None or "://" in artifacts:
-        return ignore.ALWAYS
-    path, root = (source.folder / artifacts).resolve(), source.folder.resolve()
-    if path == root or not path.is_relative_to(root):
-        return ignore.ALWAYS
-    return (*ignore.ALWAYS, ignore.escaped(path.relative_to(root).as_posix()))
+    left_out = [] if artifacts is None or "://" in artifacts else [source.folder / artifacts]
+    if source.requirements and not source.dockerfile:
+        left_out.append(source.requirements)
+    root = source.folder.resolve()
+    inside = [path.resolve() for path in left_out if path.resolve().is_relative_to(root) and path.resolve() != root]
+    return (*ignore.ALWAYS, *(ignore.escaped(path.relative_to(root).as_posix()) for path in inside))
 
 
 def _subfolder(folder: Path, name: str) -> Path:

@@ -24,6 +24,7 @@ def build(
     source = Source.read(config)
     for warning in source.warnings:
         output(f"warning: {warning}")
+    spec = specification(config, name)  # before the engine is called: it refuses what Vertex AI would refuse
     with temporary_folder(_PREFIX) as folder:
         arguments = context.make(source, folder)
         build = Build(
@@ -34,7 +35,7 @@ def build(
             no_cache=no_cache,
         )
         engine.build(build, output)
-    return specification(config, name)
+    return spec
 
 
 def specification(config: Config, image_uri: str) -> ContainerSpec:

@@ -30,7 +30,7 @@ def command(folder: Path, kind: str, as_json: bool) -> None:
     from cpr_kit.errors import UsageError
 
     skeleton = template.folder() / "projects" / kind
-    files = sorted(path.relative_to(skeleton) for path in skeleton.rglob("*") if path.is_file())
+    files = sorted(path.relative_to(skeleton) for path in skeleton.rglob("*") if _is_source(path))
     present = [str(path) for path in files if (folder / path).exists()]
     if present:
         raise UsageError(f"{folder} has {', '.join(present)} already; give a folder without them")
@@ -41,3 +41,8 @@ def command(folder: Path, kind: str, as_json: bool) -> None:
     steps = "\n  ".join(("next:", f"cd {folder}", *NEXT))
     value = {"folder": str(folder), "kind": kind, "files": [str(path) for path in files]}
     terminal.result(value, f"{listed}\n{steps}", as_json=as_json)
+
+
+def _is_source(path: Path) -> bool:
+    """Installers compile the templates where they stand; a project has no use for that."""
+    return path.is_file() and path.suffix != ".pyc"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -63,9 +64,11 @@ def startable(target: str, options: Options) -> Startable:
     note(choice.reason)
     if Path(target).is_dir():
         config = Config.read(Path(target).resolve())
-        spec = build(config, choice.engine, verbose=options.verbose)
+        spec = build(config, choice.engine, tag=_passing_tag(config.folder), verbose=options.verbose)
     elif choice.engine.image(target):
         config, spec = None, ContainerSpec(image_uri=target)
+        if not options.artifacts:
+            note(f"no artifacts are given, so {target} must hold its model itself; if it does not: --artifacts FOLDER")
     else:
         raise LackingError(
             f'"{target}" is no folder here, and {choice.engine.name} has no image of that name; '
@@ -73,6 +76,12 @@ def startable(target: str, options: Options) -> Startable:
         )
     artifacts = options.artifacts or (config.artifact_uri if config else None)
     return Startable(_changed(spec, options), choice.engine, artifacts, config, options)
+
+
+def _passing_tag(folder: Path) -> str:
+    """A name for what is built only to be run here: no image of the user's may lose its name to it."""
+    digest = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
+    return f"cpr-local/{digest}:latest"
 
 
 def build(

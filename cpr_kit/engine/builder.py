@@ -124,7 +124,9 @@ def _classic(api: Any, request: Build, output: Output) -> bool:
             decode=True,
         )
         return _relay(messages, output)
-    except (docker.errors.APIError, docker.errors.DockerException) as exc:
+    except BrokenPipeError:
+        raise  # of whoever read our output
+    except (docker.errors.DockerException, OSError) as exc:
         raise BuildError("the start of the build", (str(getattr(exc, "explanation", None) or exc),)) from exc
 
 

@@ -59,6 +59,8 @@ class DockerEngine:
             return None
         except docker.errors.APIError as exc:
             raise ContainerError(f"{reference}: {exc.explanation or exc}") from exc
+        except OSError as exc:
+            raise EngineUnavailable(f"the Docker Engine no longer answers ({exc}); start it again") from exc
         return _image(reference, attrs)
 
     def remove_image(self, reference: str) -> None:
@@ -121,7 +123,9 @@ class DockerEngine:
         except BaseException as exc:
             if created is not None:
                 created.remove(force=True, v=True)
-            reaper().unregister("container", session)
+            # Without an answer the engine may have made one all the same: then the reaper looks for it at the end.
+            if created is not None or isinstance(exc, docker.errors.APIError):
+                reaper().unregister("container", session)
             if not isinstance(exc, docker.errors.APIError):
                 raise
             if _PORT_TAKEN.search(str(exc)):
@@ -252,15 +256,16 @@ def _connect(environ: Mapping[str, str]) -> tuple[Any, str]:
         from docker.constants import DEFAULT_DOCKER_API_VERSION
     except ImportError as exc:
         raise MissingExtra("docker", "docker") from exc
-    host = environ.get("DOCKER_HOST") or docker.ContextAPI.get_current_context().Host or ""
+    host = environ.get("DOCKER_HOST") or ""
     settings: dict[str, Any] = {"environment": dict(environ)}
     try:
+        host = host or getattr(docker.ContextAPI.get_current_context(), "Host", None) or ""
         _knock(host)
         first = docker.from_env(version=DEFAULT_DOCKER_API_VERSION, timeout=_PING_TIMEOUT_S, **settings)
         with contextlib.closing(first):
             version = str(first.api.version(api_version=False)["Version"])
         return docker.from_env(timeout=_REQUEST_TIMEOUT_S, **settings), version
-    except (docker.errors.DockerException, OSError) as exc:
+    except (docker.errors.DockerException, OSError, ValueError) as exc:
         where = host or "its default socket"
         raise EngineUnavailable(
             f"no Docker Engine answers at {where} ({exc}); start Docker, set DOCKER_HOST, or use CPR_ENGINE=process"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import sys
 import zipfile
@@ -65,7 +66,9 @@ class Manifest:
             parts.append(tree_digest(self.requirements.parent).encode())
             if self._names_kit:
                 parts.append(file_digest(self.kit).encode())
-        parts += [package.name.encode() + file_digest(package).encode() for package in self.extra_packages]
+        for package in self.extra_packages:
+            content = tree_digest(package) if package.is_dir() else file_digest(package)
+            parts += [os.fsencode(package.name), content.encode()]
         return digest(parts)
 
     @property
@@ -96,9 +99,17 @@ def file_digest(path: Path) -> str:
 
 
 def tree_digest(folder: Path) -> str:
-    """Over the names and contents of all files below `folder`."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return digest(part for path in files for part in (str(path.relative_to(folder)).encode(), path.read_bytes()))
+    """Over names, kinds and contents of all that is below `folder`; links count as links."""
+    return digest(part for path in sorted(folder.rglob("*")) for part in _facts(path, folder))
+
+
+def _facts(path: Path, folder: Path) -> tuple[bytes, bytes, bytes]:
+    name = os.fsencode(path.relative_to(folder))
+    if path.is_symlink():
+        return name, b"link", os.fsencode(path.readlink())
+    if path.is_dir():
+        return name, b"folder", b""
+    return name, b"program" if path.stat().st_mode & 0o111 else b"file", path.read_bytes()
 
 
 def _dependencies(wheel: Path) -> list[str]:

@@ -52,6 +52,14 @@ class ProcessEngine:
         self._store = Store.default(environ)
 
     def build(self, build: Build, output: Output) -> Image:
+        try:
+            return self._build(build, output)
+        except BrokenPipeError:
+            raise  # of whoever read our output
+        except OSError as exc:
+            raise LackingError(f"{self._store.root} cannot be used: {exc}; free its disk, or set CPR_CACHE") from exc
+
+    def _build(self, build: Build, output: Output) -> Image:
         manifest = Manifest.read(build.context)
         output(f"process engine: Python {platform.python_version()} of this machine, in {self._store.root}")
         if build.platform and build.platform != _platform():

@@ -71,7 +71,7 @@ class Reaper:
 
     def _send(self, verb: str, kind: str, value: str) -> None:
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(BrokenPipeError, ValueError):  # ValueError: closed, since this program is ending
             self._process.stdin.write(json.dumps([verb, kind, value]).encode() + b"\n")
             self._process.stdin.flush()
 

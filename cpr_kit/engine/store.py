@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import math
 import os
@@ -24,6 +25,8 @@ from typing import Any
 Entry = tuple[str, str]
 """(kind, key)"""
 
+_LONGEST_STEM = 200
+
 
 class Store:
     def __init__(self, root: Path) -> None:
@@ -35,7 +38,7 @@ class Store:
         if chosen := environ.get("CPR_CACHE"):
             return cls(Path(chosen).absolute())
         caches = environ.get("XDG_CACHE_HOME") or Path(environ.get("HOME") or Path.home()) / ".cache"
-        return cls(Path(caches) / "cpr-kit")
+        return cls((Path(caches) / "cpr-kit").absolute())
 
     def path(self, entry: Entry) -> Path:
         return self.root / entry[0] / entry[1]
@@ -43,15 +46,19 @@ class Store:
     def provide(self, entry: Entry, make: Callable[[Path], None]) -> Path:
         """The folder of `entry`; `make` fills it if it is not whole yet. Two programs never fill one at once."""
         folder = self.path(entry)
-        if self._ready(entry).exists():
-            self._ready(entry).touch()
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(self._ready(entry))  # not touch(): that would bring back what a prune has just removed
             return folder
         with self._locked(entry, fcntl.LOCK_EX):
             if not self._ready(entry).exists():
                 shutil.rmtree(folder, ignore_errors=True)
-                folder.mkdir(parents=True)
-                make(folder)
-                self._ready(entry).touch()
+                try:
+                    folder.mkdir(parents=True)
+                    make(folder)
+                    self._ready(entry).touch()
+                except BaseException:
+                    shutil.rmtree(folder, ignore_errors=True)
+                    raise
         return folder
 
     @contextlib.contextmanager
@@ -73,15 +80,13 @@ class Store:
         draft.replace(path)
 
     def read(self, name: str) -> dict[str, Any] | None:
-        with contextlib.suppress(FileNotFoundError):
-            record: dict[str, Any] = json.loads(self._record(name).read_text())
-            return record
-        return None
+        return _parsed(self._record(name))
 
     def records(self) -> Iterator[dict[str, Any]]:
         for path in sorted(self.root.glob("images/*.json")):
-            with contextlib.suppress(FileNotFoundError):
-                yield json.loads(path.read_text())
+            record = _parsed(path)
+            if record is not None:
+                yield record
 
     def touch(self, name: str) -> None:
         """Note that the record is in use: `prune` goes by that."""
@@ -101,13 +106,15 @@ class Store:
         removed = []
         for lock in sorted(self.root.glob("*/*.lock")):
             entry = (lock.parent.name, lock.stem)
-            if entry not in named and now - _used(self._ready(entry)) >= entries_unused_s and self._removed(entry):
+            if entry not in named and self._removed(entry, entries_unused_s):
                 removed.append(self.path(entry))
         return removed
 
-    def _removed(self, entry: Entry) -> bool:
+    def _removed(self, entry: Entry, unused_s: float) -> bool:
         try:
             with self._locked(entry, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                if time.time() - _used(self._ready(entry)) < unused_s:
+                    return False
                 self._ready(entry).unlink(missing_ok=True)
                 shutil.rmtree(self.path(entry), ignore_errors=True)
                 self._lock(entry).unlink(missing_ok=True)
@@ -136,7 +143,19 @@ class Store:
         return self.root / entry[0] / f"{entry[1]}.ready"
 
     def _record(self, name: str) -> Path:
-        return self.root / "images" / f"{urllib.parse.quote(name, safe='')}.json"
+        stem = urllib.parse.quote(name, safe="")
+        # A reference may be longer than a file's name.
+        stem = stem if len(stem) <= _LONGEST_STEM else hashlib.sha256(name.encode()).hexdigest()
+        return self.root / "images" / f"{stem}.json"
+
+
+def _parsed(path: Path) -> dict[str, Any] | None:
+    """A record; None when there is none, or none that can be read: a build writes it anew."""
+    try:
+        record: dict[str, Any] = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return record
 
 
 def _used(path: Path) -> float:

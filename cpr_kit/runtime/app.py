@@ -69,7 +69,7 @@ class App:
             await _unready(self.model.state)(scope, receive, send)
         else:
             body = await Request(scope, receive).body()
-            await self.model.answer(scope, body, send)
+            await self.model.answer(scope, body, receive, send)
 
 
 def _wrong_method(scope: Scope, allowed: str) -> Response:

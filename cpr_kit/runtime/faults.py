@@ -41,6 +41,7 @@ def respond(error: Exception) -> Response:
         detail: Any = error.detail  # FastAPI allows any JSON value
         message = detail if isinstance(detail, str) else dumps(detail).decode()
         return refusal(error.status_code, message, dict(error.headers or {}))
+    logger.disabled = False  # a dictConfig of the author's disables loggers that it does not know
     logger.error("a request failed", exc_info=error)
     return refusal(_FIRST_SERVER_FAULT, "the model failed on this request; the reason is in the server's log")
 
@@ -48,5 +49,6 @@ def respond(error: Exception) -> Response:
 def refusal(code: int, message: str, headers: dict[str, str] | None = None) -> Response:
     """`{"error": {"code": 400, "status": "INVALID_ARGUMENT", "message": "..."}}`."""
     status = _STATUS.get(code, "INTERNAL" if code >= _FIRST_SERVER_FAULT else "INVALID_ARGUMENT")
+    message = str(message).encode(errors="replace").decode()  # whatever the author raised, the status stays
     body = dumps({"error": {"code": code, "status": status, "message": message}})
     return Response(body, code, headers, JSON)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cpr_kit.errors import RequestError
+from cpr_kit.errors import MissingField, RequestError
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+def of(request: Any) -> Any:
+    """The instances of a decoded request. Raises RequestError for a body that is no object or has none."""
+    if not isinstance(request, Mapping):
+        raise RequestError(f'the body must be an object with "instances", not {_kind(request)}')
+    if "instances" not in request:
+        raise MissingField("instances")
+    return request["instances"]
 
 
 def array(values: Any, *, features: int | None = None) -> np.ndarray[Any, Any]:
@@ -32,6 +41,8 @@ def array(values: Any, *, features: int | None = None) -> np.ndarray[Any, Any]:
         rows = np.asarray(values)
     except ValueError as error:
         raise RequestError("the instances have different shapes") from error
+    if rows.ndim != 2:  # noqa: PLR2004
+        raise RequestError("each instance must be a flat list of values; these are lists of lists")
     return rows.astype(float, copy=False) if rows.dtype.kind in "iub" else _checked(rows, values)
 
 
@@ -40,6 +51,10 @@ def _checked(rows: np.ndarray[Any, Any], values: Any) -> np.ndarray[Any, Any]:
     import numpy as np
 
     if rows.dtype.kind == "f":
+        if not np.isfinite(rows).all():
+            raise RequestError(
+                f"instance {int(np.argwhere(~np.isfinite(rows))[0][0])} holds a number that is not finite"
+            )
         return rows
     for index, row in enumerate(values):
         for value in row:
@@ -49,5 +64,5 @@ def _checked(rows: np.ndarray[Any, Any], values: Any) -> np.ndarray[Any, Any]:
 
 
 def _kind(value: Any) -> str:
-    names = {dict: "an object", str: "text", bool: "true or false", type(None): "null"}
+    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number")

@@ -50,12 +50,12 @@ class Model:
             raise
         self.state = State.READY
 
-    async def answer(self, scope: Scope, body: bytes, send: Send) -> None:
+    async def answer(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
         """Let the handler answer a request whose body has been read. Raises whatever the handler raised."""
         here = asyncio.get_running_loop()
 
         async def handle() -> Response | None:
-            request = Request(scope, _replay(body))
+            request = Request(scope, _replay(body, receive, here))
             response = await finished(self._handler.handle(request))
             if not isinstance(response, Response):
                 raise TypeError(
@@ -69,7 +69,7 @@ class Model:
         response = await self._thread.run(handle)
         if response is not None:
             _type(response)
-            await response(scope, _replay(b""), send)
+            await response(scope, receive, send)
 
 
 def make_handler(settings: Settings) -> Any:
@@ -85,30 +85,29 @@ def make_handler(settings: Settings) -> Any:
         return handler(settings.serving.storage_uri, predictor=predictor)
     except CprError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
         name = (predictor or handler).__name__
         raise StartError(f"{name} could not be loaded: {told(error)} ({place(error)})", _remedy(error)) from error
 
 
-def _remedy(error: Exception) -> str:
+def _remedy(error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError):
         return f'add the distribution that brings "{error.name}" to requirements.txt and build again'
+    if isinstance(error, PermissionError):
+        return "the container's user is no owner of yours: make the artifacts readable with chmod -R a+rX FOLDER"
     if isinstance(error, FileNotFoundError):
         return "put the file among the artifacts, and look for it under artifacts_uri"
     return "mend that line; its traceback is above"
 
 
-def _replay(body: bytes) -> Receive:
-    """A `receive` that gives the body once and then waits, as a client does that stays connected."""
+def _replay(body: bytes, receive: Receive, loop: asyncio.AbstractEventLoop) -> Receive:
+    """A `receive` for the model's thread: the body once, and then what the connection says, its end above all."""
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
-    async def receive() -> Message:
-        if messages:
-            return messages.pop()
-        await asyncio.Event().wait()
-        raise AssertionError
+    async def received() -> Message:
+        return messages.pop() if messages else await crossed(receive, loop)
 
-    return receive
+    return received
 
 
 def _sender(send: Send, loop: asyncio.AbstractEventLoop) -> Send:

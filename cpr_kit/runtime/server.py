@@ -26,6 +26,7 @@ logger = logging.getLogger("cpr_kit")
 _BACKLOG = 2048
 # Longer than the 60 s after which Google's front ends drop an idle connection, so that they close it, not we.
 _KEEP_ALIVE_S = 75
+_DRAIN_S = 60
 
 
 def main(environ: Mapping[str, str] = os.environ) -> None:
@@ -101,6 +102,7 @@ class _Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 timeout_keep_alive=_KEEP_ALIVE_S,
+                timeout_graceful_shutdown=_DRAIN_S,
                 server_header=False,
             )
         )
@@ -127,10 +129,13 @@ async def _load(model: Model, settings: Settings) -> None:
 
 def _end(error: Exception) -> NoReturn:
     """Log the traceback, then cause and remedy as the last line, and end now whatever threads are running."""
+    logger.disabled = False  # a dictConfig of the author's disables loggers that it does not know
     if error.__cause__ is not None or not isinstance(error, CprError):
         logger.error("the model server cannot start", exc_info=error.__cause__ or error)
     reason = str(error) if isinstance(error, CprError) else told(error)
     logger.error("cannot start: %s", " ".join(reason.split()))
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(1)
+    try:
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            stream.flush()
+    finally:
+        os._exit(1)

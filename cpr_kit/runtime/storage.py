@@ -90,6 +90,9 @@ class _Client:
             while chunk := response.read(_CHUNK):
                 digest.update(chunk)
                 file.write(chunk)
+            length = response.headers.get("Content-Length")
+            if length is not None and file.tell() != int(length):
+                raise StartError(f"gs://{self.bucket}/{blob.name} arrived cut short", "start again")
         if blob.md5 and base64.b64decode(blob.md5) != digest.digest():
             raise StartError(f"gs://{self.bucket}/{blob.name} arrived damaged (MD5 differs)", "start again")
         part.replace(target)

@@ -7,15 +7,18 @@ health answer meanwhile. Here they keep the first two and lose the third: the se
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
+
+logger = logging.getLogger("cpr_kit")
 
 _T = TypeVar("_T")
 
 
 class ModelExit(Exception):
-    """The author's code called sys.exit(), which must end neither this thread's loop nor the server in silence."""
+    """The author's code raised what ends a program, which must end neither this thread's loop nor the server."""
 
 
 class ModelThread:
@@ -29,7 +32,12 @@ class ModelThread:
 
     def _work(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
+        while True:
+            try:
+                self._loop.run_forever()
+            except (SystemExit, KeyboardInterrupt):
+                # Of a task that the author's code started by itself; the loop goes on for the others.
+                logger.exception("a task of the model's code ended")
 
     async def run(self, call: Callable[[], Awaitable[_T]]) -> _T:
         """Run `call()` there and wait here. Cancelling this cancels that, at its next await."""
@@ -37,12 +45,23 @@ class ModelThread:
 
 
 async def crossed(call: Callable[[], Awaitable[_T]], loop: asyncio.AbstractEventLoop) -> _T:
-    """The result of `call()` run on another thread's loop."""
+    """The result of `call()` run on another thread's loop, which outlives whatever `call` raises."""
+    cancelled = threading.Event()
 
     async def run() -> _T:
         try:
             return await call()
-        except SystemExit as error:
-            raise ModelExit(f"the model's code called sys.exit({error.code!r})") from error
+        except asyncio.CancelledError as error:
+            if cancelled.is_set():
+                raise
+            raise ModelExit("the model's code cancelled itself") from error
+        except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
+            raise ModelExit(f"the model's code raised {error!r}") from error
 
-    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(run(), loop))
+    future = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(run(), loop))
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        cancelled.set()  # before the cancellation crosses to the other loop
+        future.cancel()
+        raise

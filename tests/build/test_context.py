@@ -53,7 +53,7 @@ def test_lays_out_what_the_engines_read(project, made):
         "entrypoint": ["python", "-m", "cpr_kit.runtime"],
         "ports": [9000],
     }
-    assert tree(made / "code") == {"cpr.toml", "predictor.py", "requirements.txt"}
+    assert tree(made / "code") == {"cpr.toml", "predictor.py"}
     assert (made / "index" / "pip.conf").is_file()
     assert (made / "packages" / ".keep").is_file()
     assert (made / "Dockerfile").read_text().endswith('\nENV A="x"\n')
@@ -80,7 +80,7 @@ def test_leaves_out_what_dockerignore_names_and_what_never_belongs_in(project, m
     (project / ".dockerignore").write_text("data\n!data/b.csv\n!model\n")
     context.make(source(project, artifacts="./model/"), made)
     assert tree(made / "code") == {
-        "cpr.toml", "predictor.py", "requirements.txt", ".dockerignore", "data", "data/b.csv", "deep", "deep/model", "deep/model/x", "[m]", "[m]/x",
+        "cpr.toml", "predictor.py", ".dockerignore", "data", "data/b.csv", "deep", "deep/model", "deep/model/x", "[m]", "[m]/x",
     }  # fmt: skip
 
 
@@ -216,3 +216,14 @@ def test_a_users_own_dockerfile_that_copies_from_dot_cpr_finds_the_kit_there(mad
 
     assert tree(made / ".cpr") == {f"cpr_kit-{__version__}-py3-none-any.whl"}
     assert tree(folder / ".cpr") == {"of-the-user"}
+
+
+def test_the_requirements_file_stays_out_of_the_image_and_in_a_dockerfile_of_the_users_own(project, made, tmp_path):
+    (project / "requirements.txt").write_text("--trusted-host secret.example\n")
+    context.make(source(project, requirements="requirements.txt"), made)
+    assert "code/requirements.txt" not in tree(made)
+
+    (project / "Dockerfile").write_text("FROM python:3.11-slim\n")
+    (tmp_path / "own").mkdir()
+    context.make(source(project, {"dockerfile": "Dockerfile"}, requirements="requirements.txt"), tmp_path / "own")
+    assert any(name.endswith("requirements.txt") for name in tree(tmp_path / "own"))

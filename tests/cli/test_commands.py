@@ -35,6 +35,7 @@ def test_init_copies_a_project_and_never_writes_over_one(cpr, tmp_path, kind):
 
     assert done.returncode == 0
     assert {"cpr.toml", "predictor.py", "train.py", ".dockerignore", "requests/two_rows.json"} <= set(files)
+    assert not [name for name in files if name.endswith(".pyc")]
     (tmp_path / "new" / "cpr.toml").write_text("mine")
     again = cpr("init", tmp_path / "new", "--kind", kind)
     assert (again.returncode, (tmp_path / "new" / "cpr.toml").read_text()) == (2, "mine")
@@ -54,6 +55,7 @@ def test_build_gives_an_image_that_predict_asks_by_name(cpr, doubles, until):
 
 @pytest.mark.engine
 def test_a_folder_an_image_and_a_url_answer_alike(cpr, start, doubles, until):
+    cpr("build", doubles, "--engine", "docker")
     running, facts = start("run", doubles, "--engine", "docker")
     targets = (doubles, "doubles:latest", facts["url"], facts["predict"])
     answers = [cpr("predict", target, "--json", doubles / "sample.json") for target in targets]

@@ -52,3 +52,10 @@ def test_an_engine_that_takes_the_call_and_never_answers_is_silent_too(tmp_path)
         listener.listen()
         with pytest.raises(EngineUnavailable):
             choose("docker", {**os.environ, "DOCKER_HOST": f"unix://{tmp_path}/mute.sock"})
+
+
+@pytest.mark.parametrize("host", ["tcp://h:abc", "tcp://[::1", "nonsense://x"])
+def test_settings_of_docker_that_make_no_sense_are_a_silent_engine(silent, host):
+    with pytest.raises(EngineUnavailable):
+        choose("docker", {**silent, "DOCKER_HOST": host})
+    assert choose(environ={**silent, "DOCKER_HOST": host}).engine.name == "process"

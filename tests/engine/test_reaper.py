@@ -119,3 +119,47 @@ def test_what_is_registered_twice_is_guarded_until_unregistered_twice(clean_envi
         )
         subprocess.run([sys.executable, "-W", "error", "-c", text], env=clean_environment, check=True, timeout=60)
         assert folder.exists() is left
+
+
+@pytest.mark.engine
+def test_a_container_whose_making_was_interrupted_is_removed(clean_environment):
+    program = """
+import os
+from cpr_kit.engine.choose import choose
+from cpr_kit.engine.protocol import Run
+from cpr_kit.engine.reaper import reaper
+
+engine = choose("docker").engine
+api = engine._client.api
+create = api.create_container_from_config
+
+def interrupted(*args, **kwargs):
+    create(*args, **kwargs)
+    raise KeyboardInterrupt
+
+api.create_container_from_config = interrupted
+try:
+    engine.run(Run(image="python:3.11-slim", port=8080, command=("sleep", "600")))
+except KeyboardInterrupt:
+    print(reaper().session)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=clean_environment, capture_output=True, text=True, check=True
+    )
+    import docker
+
+    with contextlib.closing(docker.from_env()) as client:
+        assert not client.containers.list(all=True, filters={"label": f"{LABEL}={done.stdout.strip()}"})
+
+
+def test_unregistering_late_at_the_end_is_no_error(clean_environment):
+    program = """
+import atexit
+held = []
+atexit.register(lambda: held[0].unregister("folder", "/nonexistent/x"))
+from cpr_kit.engine.reaper import reaper
+held.append(reaper())
+held[0].register("folder", "/nonexistent/x")
+"""
+    done = subprocess.run([sys.executable, "-c", program], env=clean_environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import threading
 import time
 
@@ -84,3 +85,51 @@ def test_old_records_go_when_asked(store):
 )
 def test_where_the_cache_is(environ, root):
     assert str(Store.default(environ).root) == root
+
+
+def test_a_failed_making_leaves_nothing_behind(store):
+    def fill_the_disk(folder):
+        (folder / "half").write_text("x")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError):
+        store.provide(ENTRY, fill_the_disk)
+    assert not store.path(ENTRY).exists()
+
+
+def test_an_entry_pruned_while_it_is_asked_for_is_made_again(store, monkeypatch):
+    def make(folder):
+        (folder / "x").write_text("x")
+
+    store.provide(ENTRY, make)
+    utime = os.utime
+
+    def prune_first(path):
+        monkeypatch.setattr(os, "utime", utime)
+        store.prune()
+        utime(path)
+
+    # The moment cannot be hit from outside, so the call that looks for the entry prunes it first.
+    monkeypatch.setattr(os, "utime", prune_first)
+    assert (store.provide(ENTRY, make) / "x").exists()
+    assert (store.provide(ENTRY, make) / "x").exists()
+
+
+def test_a_record_that_cannot_be_read_counts_as_none(store):
+    store.write("a:1", {"entries": {}})
+    next(store.root.glob("images/*.json")).write_text("")
+
+    assert store.read("a:1") is None
+    assert list(store.records()) == []
+    store.prune()
+
+
+def test_a_long_reference_has_a_record(store):
+    name = "/".join(["part"] * 80) + ":latest"
+    store.write(name, {"entries": {}, "name": name})
+    assert store.read(name)["name"] == name
+
+
+def test_a_relative_cache_is_made_absolute(tmp_path):
+    assert Store.default({"XDG_CACHE_HOME": "caches"}).root.is_absolute()
+    assert Store.default({"CPR_CACHE": "cache"}).root.is_absolute()

@@ -154,3 +154,23 @@ def test_the_same_class_runs_under_upstreams_server(forest, tmp_path, monkeypatc
     scope = {"type": "http", "method": "POST", "path": "/", "headers": [(b"content-type", b"application/json")]}
     response = asyncio.run(PredictionHandler(str(tmp_path), predictor=Iris).handle(Request(scope, receive)))
     assert json.loads(response.body) == {"predictions": forest.predict(X[:3]).tolist()}
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ([], "not a list"),
+        (5, "not a number"),
+        (None, "not null"),
+        ("x", "not text"),
+        ({}, 'no "instances"'),
+        ({"instances": [[[1, 2], [3, 4], [5, 6], [7, 8]]]}, "flat list"),
+        ({"instances": [[1, 2, 3, 4], [1, 2, 3, float("inf")]]}, "instance 1 holds a number that is not finite"),
+    ],
+)
+def test_wrong_bodies_are_the_callers_mistake(forest, tmp_path, body, message):
+    skops.io.dump(forest, tmp_path / "model.skops")
+    predictor = SklearnPredictor()
+    predictor.load(str(tmp_path))
+    with pytest.raises(RequestError, match=message):
+        predictor.preprocess(body)

@@ -3,6 +3,8 @@
 import concurrent.futures
 import signal
 import socket
+import subprocess
+import sys
 import time
 
 import pytest
@@ -213,7 +215,7 @@ def test_errors_that_the_author_raises_keep_their_status(serve):
             "",
         ),
         ("fails:LoadMissesFile", "FileNotFoundError", "artifacts"),
-        ("fails:LoadExits", "sys.exit('no GPU')", ""),
+        ("fails:LoadExits", "LoadExits could not be loaded: SystemExit: no GPU", ""),
         ("fails:LoadRaise", 'fails.py has no class "LoadRaise"', "LoadRaises"),
         ("fayls:LoadRaises", 'module "fayls" does not exist', "fails.py"),
         ("imports_missing_module:X", 'imports_missing_module.py line 1 imports "no_such_library"', "requirements.txt"),
@@ -311,3 +313,22 @@ def test_an_entry_point_of_ones_own_has_port_routes_and_its_own_log(serve):
     assert f"own: {server.port} /p /h" in server.stderr()
     assert "own: the model is ready" in server.stderr()
     assert server.stdout() == ""
+
+
+def test_a_stream_ends_when_its_client_leaves(serve):
+    server = serve(handler="answers:StreamsForEver").ready()
+    with server.session.post(f"{server.url}/predict", stream=True, timeout=10) as response:
+        assert next(response.iter_lines()) == b"row"
+    server.process.send_signal(signal.SIGTERM)
+
+    assert server.process.wait(20) == 0
+
+
+def test_logging_of_the_authors_own_does_not_hide_the_reason(serve):
+    code, last = serve("fails:LoadRaisesBehindItsOwnLogging").end()
+    assert (code, "ValueError: no weights" in last) == (1, True)
+
+
+def test_a_failed_start_ends_without_a_standard_output():
+    code = "import sys; sys.stdout = None; from cpr_kit.runtime.server import _end; _end(ValueError('x'))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=30).returncode == 1

@@ -1,7 +1,9 @@
 """Artifacts from a bucket, against a real storage emulator over a real socket."""
 
+import http.server
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -85,3 +87,29 @@ def test_no_object_leaves_the_folder(tmp_path, name):
 def test_the_server_loads_from_a_bucket(bucket, serve):
     server = serve("answers:Doubles", AIP_STORAGE_URI="gs://bucket/model", **bucket).ready()
     assert server.predict({"instances": [1]}).status_code == 200
+
+
+def test_an_object_that_is_cut_short_is_refused(tmp_path):
+    """A server that announces more than it sends, for an object without a checksum: no emulator does that."""
+
+    class CutsShort(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            body = b'{"items": [{"name": "model/a"}]}' if "/o?" in self.path else b"x" * 400
+            self.send_header("Content-Length", str(len(body) if "/o?" in self.path else 1000))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), CutsShort) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            with pytest.raises(StartError, match="cut short"):
+                storage.download("b", "model", tmp_path, {"STORAGE_EMULATOR_HOST": f"127.0.0.1:{server.server_port}"})
+        finally:
+            server.shutdown()
+            thread.join()
+    assert not (tmp_path / "a").exists()

@@ -46,7 +46,7 @@ class SklearnPredictor(Predictor):
 
     def preprocess(self, prediction_input: Any) -> Any:
         """`{"instances": [[...], ...]}` -> (n, features) array. Raises RequestError naming the row that is wrong."""
-        rows = instances.array(prediction_input["instances"], features=self._features())
+        rows = instances.array(instances.of(prediction_input), features=self._features())
         return self._preprocessor.transform(rows) if self._preprocessor else rows
 
     def predict(self, instances: np.ndarray[Any, Any]) -> Any:

@@ -27,7 +27,7 @@ class XgboostPredictor(Predictor):
         """`{"instances": [[...], ...]}` -> DMatrix. Raises RequestError naming the row that does not fit."""
         import xgboost
 
-        rows = instances.array(prediction_input["instances"], features=self._features())
+        rows = instances.array(instances.of(prediction_input), features=self._features())
         rows = self._preprocessor.transform(rows) if self._preprocessor else rows
         return xgboost.DMatrix(rows, feature_names=self._booster.feature_names)
 

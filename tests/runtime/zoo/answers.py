@@ -111,3 +111,13 @@ class RunsABackgroundTask(Handler):
         from starlette.background import BackgroundTask
 
         return PlainTextResponse(str(self.done.is_set()), background=BackgroundTask(self.done.set))
+
+
+class StreamsForEver(Handler):
+    async def handle(self, request):
+        async def rows():
+            while True:
+                await asyncio.sleep(0.01)
+                yield "row\n"
+
+        return StreamingResponse(rows(), media_type="text/plain")

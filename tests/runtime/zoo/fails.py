@@ -44,3 +44,11 @@ class LoadMissesFile(OnSomeRequests):
 class LoadExits(OnSomeRequests):
     def load(self, artifacts_uri):
         sys.exit("no GPU")
+
+
+class LoadRaisesBehindItsOwnLogging(OnSomeRequests):
+    def load(self, artifacts_uri):
+        import logging.config
+
+        logging.config.dictConfig({"version": 1, "root": {"level": "INFO"}})
+        raise ValueError("no weights")
