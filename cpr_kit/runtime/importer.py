@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sysconfig
 import traceback
 from pathlib import Path
 from types import ModuleType
@@ -56,8 +57,9 @@ def place(error: BaseException) -> str:
     if isinstance(error, SyntaxError) and error.filename:
         return f"{Path(error.filename).name} line {error.lineno}"
     own = [f for f in frames if "site-packages" not in f.filename and not f.filename.startswith("<")]
-    outside_kit = [f for f in own if not Path(f.filename).is_relative_to(Path(__file__).parents[1])]
-    authors = [f for f in outside_kit if Path(f.filename).is_relative_to(Path.cwd())] or outside_kit or own
+    elsewhere = (Path(__file__).parents[1], Path(sysconfig.get_path("stdlib")))
+    outside_kit = [f for f in own if not any(Path(f.filename).is_relative_to(folder) for folder in elsewhere)]
+    authors = [f for f in outside_kit if Path(f.filename).is_relative_to(Path.cwd())] or outside_kit
     return f"{Path(authors[-1].filename).name} line {authors[-1].lineno}" if authors else "the kit"
 
 

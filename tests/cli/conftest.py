@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from cpr_kit.cli.target import _passing_tag
+from cpr_kit.engine.choose import choose
+from cpr_kit.errors import CprError
+
 SAMPLE = '{"instances": [1, 2]}'
 
 
@@ -83,7 +87,11 @@ def doubles(tmp_path_factory):
     """A project without any requirement that answers twice what it is given."""
     folder = tmp_path_factory.mktemp("projects") / "doubles"
     write(folder)
-    return folder
+    yield folder
+    # What the tests built on a container engine, under its own name and under that of a passing run.
+    with contextlib.suppress(CprError):
+        for image in ("doubles:latest", _passing_tag(folder.resolve())):
+            choose("docker").engine.remove_image(image)
 
 
 def write(folder: Path, factor=2, body='{"predictions": [self.factor * x for x in request["instances"]]}'):
