@@ -1,183 +1,130 @@
-"""`make bench`: the model server against google-cloud-aiplatform's own, on the same iris model, in one run.
+"""`make bench`: the model server against google-cloud-aiplatform's own, LitServe, BentoML, KServe and MLServer.
 
-Both serve the same predictor class from this virtual environment, one worker each, in turn. Needs wrk
-(apt-get install wrk). Load goes to 127.0.0.1 only.
+All serve the same model file, one worker each, in turns within one run. Needs wrk. Load goes to 127.0.0.1 only.
+A whole run writes its table and its picture into docs/; a shortened one only prints, unless --write is given.
 """
 
 import argparse
-import contextlib
-import http.client
-import importlib.metadata
-import os
-import platform
-import re
+import concurrent.futures
+import json
 import shutil
-import socket
-import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
-PREDICTOR = """
-import time
-import joblib
-import numpy as np
-from {base} import Predictor
+import report
+from environments import FOLDER, HERE, NotHere
+from measures import MEASURES, Bench, Measure, Values
+from servers import KIT, SERVERS
+from table import Failures, Results
 
-
-class Iris(Predictor):
-    def load(self, artifacts_uri, **kwargs):
-        self.model = joblib.load("model.joblib")
-
-    def predict(self, request):
-        time.sleep(request.get("sleep", 0))
-        return {{"predictions": self.model.predict(np.asarray(request["instances"])).tolist()}}
-"""
-BODY = '{"instances": [[6.7, 3.1, 4.7, 1.5]]}'
-SERVERS = {
-    "cpr_kit": ("cpr_kit", "cpr_kit.runtime", "cpr_kit.runtime.handler"),
-    "google": (
-        "google.cloud.aiplatform.prediction.predictor",
-        "google.cloud.aiplatform.prediction.model_server",
-        "google.cloud.aiplatform.prediction.handler",
-    ),
-}
-SLOW_S = 2
+LAST = FOLDER / "last.json"
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=int, default=5, help="length of each measurement")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each server has its turn")
-    options = parser.parse_args()
+    options = arguments()
+    if options.redraw:
+        saved = json.loads(LAST.read_text())
+        return finish(saved["results"], unpacked(saved["failures"]), saved["about"], write=options.write)
     if not shutil.which("wrk"):
         print("wrk is not installed here; run: apt-get install wrk")
         return 3
+    began, failures = time.monotonic(), Failures()
+    here = installed(options.servers or list(SERVERS), failures)
+    if "cpr_kit" not in here:
+        KIT.prepare()  # the load and the models are made there
+    results: Results = {name: {} for name in options.only}
     with tempfile.TemporaryDirectory(prefix="cpr-bench-") as folder:
-        measured: dict[str, list[dict[str, float]]] = {name: [] for name in SERVERS}
-        for _ in range(options.rounds):
-            for name in SERVERS:
-                measured[name].append(measure(name, prepare(Path(folder), name), options.seconds))
-    show(measured)
+        models = Path(folder) / "models"
+        subprocess.run([KIT.python, HERE / "models.py", models], check=True)
+        short = {"seconds": 1, "long": 3, "predicts": 1, "idle": 5} if options.quick else {}
+        bench = Bench(models=models, scratch=Path(folder), **short)
+        for number in range(options.rounds):
+            for name in options.only:
+                turn(bench, name, asked(name, here, options), number, results, failures)
+    about = report.describe(here, rounds=options.rounds, seconds=bench.seconds, minutes=(time.monotonic() - began) / 60)
+    packed = [[*key, reason] for key, reason in failures.items()]
+    LAST.write_text(json.dumps({"results": results, "failures": packed, "about": about}, indent=1))
+    return finish(results, failures, about, write=options.write)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = {"type": lambda text: text.split(","), "metavar": "A,B"}
+    parser.add_argument("--quick", action="store_true", help="one short round, to see that all of it works")
+    parser.add_argument("--rounds", type=int, help="how often each server has its turn (default: 3)")
+    parser.add_argument("--only", **names, help=f"of {', '.join(MEASURES)}")
+    parser.add_argument("--servers", **names, help=f"of {', '.join(SERVERS)}; these on every measure they can do")
+    parser.add_argument("--write", action="store_true", help="write into docs/ after a shortened run too")
+    parser.add_argument("--redraw", action="store_true", help="show the last run again")
+    options = parser.parse_args()
+    options.write = options.write or not (options.quick or options.rounds or options.only or options.servers)
+    options.write = options.write and not (options.redraw and "--write" not in sys.argv)
+    options.rounds = options.rounds or (1 if options.quick else 3)
+    options.only = options.only or list(MEASURES)
+    for given, all_of_them in ((options.only, MEASURES), (options.servers or [], SERVERS)):
+        if unknown := set(given) - set(all_of_them):
+            parser.error(f"there is no {', '.join(sorted(unknown))}; choose of {', '.join(all_of_them)}")
+    return options
+
+
+def installed(names: list[str], failures: Failures) -> list[str]:
+    here = []
+    for name in names:
+        try:
+            SERVERS[name].environment.prepare()
+            here.append(name)
+        except NotHere as reason:
+            failures["install", name] = str(reason)
+    return here
+
+
+def asked(name: str, here: list[str], options: argparse.Namespace) -> list[str]:
+    """Who takes part in a measure: its own servers; with --servers those named that can predict, where it compares."""
+    own = MEASURES[name].servers
+    return [each for each in here if each in own or (options.servers and len(own) > 1 and each != "bare")]
+
+
+def turn(bench: Bench, name: str, servers: list[str], number: int, results: Results, failures: Failures) -> None:
+    """One round of one measure. Each second round goes backwards, so that none always has the warm machine."""
+    measure = MEASURES[name]
+    servers = [each for each in servers if (number == 0 or each not in measure.once) and (name, each) not in failures]
+    order = servers if number % 2 == 0 else servers[::-1]
+    pool = concurrent.futures.ThreadPoolExecutor(len(order) if measure.together and order else 1)
+    with pool:
+        futures = {server: pool.submit(attempt, bench, measure, server) for server in order}
+    for server, future in futures.items():
+        values, reason = future.result()
+        if reason:
+            failures[name, server] = reason
+            print(f"round {number + 1}, {name}, {server}: {reason}", file=sys.stderr, flush=True)
+        else:
+            results[name].setdefault(server, []).append(values)
+
+
+def attempt(bench: Bench, measure: Measure, server: str) -> tuple[Values, str]:
+    """The values, or none of them and the reason."""
+    try:
+        values = measure.run(bench, SERVERS[server])
+    except (NotHere, RuntimeError, ValueError, KeyError) as error:
+        return {}, str(error) if isinstance(error, NotHere) else f"{type(error).__name__}: {error}"
+    shown = ", ".join(f"{key} {value:.4g}" for key, value in values.items())
+    print(f"{measure.run.__name__}, {server}: {shown}", file=sys.stderr, flush=True)
+    return values, ""
+
+
+def unpacked(failures: list[list[str]]) -> Failures:
+    return {(measure, server): reason for measure, server, reason in failures}
+
+
+def finish(results: Results, failures: Failures, about: dict, *, write: bool) -> int:
+    text = report.markdown(results, failures, about)
+    print(text)
+    if write:
+        report.write(text, report.picture(results))
     return 0
-
-
-def prepare(root: Path, name: str) -> Path:
-    folder = root / name
-    folder.mkdir(exist_ok=True)
-    (folder / "predictor.py").write_text(PREDICTOR.format(base=SERVERS[name][0]))
-    (folder / "post.lua").write_text(
-        f"wrk.method='POST'; wrk.body='{BODY}'; wrk.headers['Content-Type']='application/json'"
-    )
-    train = (
-        "import joblib; from sklearn.datasets import load_iris; from sklearn.linear_model import LogisticRegression;"
-        "from sklearn.pipeline import make_pipeline; from sklearn.preprocessing import StandardScaler;"
-        "model = make_pipeline(StandardScaler(), LogisticRegression()).fit(*load_iris(return_X_y=True));"
-        "joblib.dump(model, 'model.joblib')"
-    )
-    subprocess.run([sys.executable, "-c", train], cwd=folder, check=True)
-    return folder
-
-
-def measure(name: str, folder: Path, seconds: int) -> dict[str, float]:
-    with serving(name, folder) as (port, process, start):
-        return {
-            "start to first 200, s": start,
-            "memory after start, MB": resident(process.pid),
-            "requests/s, 1 connection": load(folder, port, 1, seconds)["rate"],
-            "requests/s, 16 connections": load(folder, port, 16, seconds)["rate"],
-            "requests/s, 64 connections": (at_64 := load(folder, port, 64, seconds))["rate"],
-            "p99 at 64 connections, ms": at_64["p99"],
-            f"slowest health answer during a {SLOW_S} s predict, ms": health_during_predict(port),
-        }
-
-
-@contextlib.contextmanager
-def serving(name: str, folder: Path):
-    _, module, handler = SERVERS[name]
-    port = free_port()
-    env = {
-        **os.environ, "AIP_HTTP_PORT": str(port), "AIP_HEALTH_ROUTE": "/health", "AIP_PREDICT_ROUTE": "/predict",
-        "AIP_STORAGE_URI": ".", "CPR_SERVE_HOST": "127.0.0.1", "VERTEX_CPR_WEB_CONCURRENCY": "1",
-        "HANDLER_MODULE": handler, "HANDLER_CLASS": "PredictionHandler",
-        "PREDICTOR_MODULE": "predictor", "PREDICTOR_CLASS": "Iris",
-    }  # fmt: skip
-    began = time.monotonic()
-    process = subprocess.Popen(
-        [sys.executable, "-m", module], cwd=folder, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        while ask(port, "GET", "/health")[0] != 200:
-            if process.poll() is not None or time.monotonic() - began > 60:
-                raise SystemExit(f"{name} did not start")
-            time.sleep(0.01)
-        yield port, process, time.monotonic() - began
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def load(folder: Path, port: int, connections: int, seconds: int) -> dict[str, float]:
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", "post.lua"]
-    out = subprocess.run(
-        [*command, f"http://127.0.0.1:{port}/predict"], cwd=folder, capture_output=True, text=True, check=True
-    ).stdout
-    if "Non-2xx" in out:
-        raise SystemExit(out)
-    number, unit = re.search(r"99%\s+([\d.]+)(us|ms|s)", out).groups()
-    rate = float(re.search(r"Requests/sec:\s+([\d.]+)", out)[1])
-    return {"rate": rate, "p99": float(number) * {"us": 0.001, "ms": 1, "s": 1000}[unit]}
-
-
-def health_during_predict(port: int) -> float:
-    slow = threading.Thread(target=ask, args=(port, "POST", "/predict", BODY[:-1] + f', "sleep": {SLOW_S}}}'))
-    slow.start()
-    time.sleep(0.1)
-    slowest = 0.0
-    while slow.is_alive():
-        began = time.monotonic()
-        ask(port, "GET", "/health")
-        slowest = max(slowest, time.monotonic() - began)
-        time.sleep(0.05)
-    return slowest * 1000
-
-
-def ask(port: int, method: str, path: str, body: str | None = None) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    try:
-        connection.request(method, path, body, {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        return response.status, response.read()
-    except OSError:
-        return 0, b""
-    finally:
-        connection.close()
-
-
-def resident(pid: int) -> float:
-    return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1]) / 1024
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def show(measured: dict[str, list[dict[str, float]]]) -> None:
-    """A Markdown table of medians; the ratio is the median of the ratios of each round."""
-    versions = ", ".join(
-        f"{n} {importlib.metadata.version(n)}" for n in ("google-cloud-aiplatform", "uvicorn", "starlette")
-    )
-    print(f"{os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, {versions}\n")
-    print("| what | cpr_kit | google | ratio |\n|---|---|---|---|")
-    for what in measured["cpr_kit"][0]:
-        ours, theirs = ([round_[what] for round_ in measured[name]] for name in SERVERS)
-        ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
-        print(f"| {what} | {statistics.median(ours):.4g} | {statistics.median(theirs):.4g} | {ratio:.2g} |")
 
 
 if __name__ == "__main__":

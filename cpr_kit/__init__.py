@@ -19,8 +19,6 @@ from cpr_kit.errors import (
     SourceError,
     StartError,
 )
-from cpr_kit.runtime.frameworks.sklearn import SklearnPredictor
-from cpr_kit.runtime.frameworks.xgboost import XgboostPredictor
 from cpr_kit.runtime.handler import Handler, PredictionHandler
 from cpr_kit.runtime.predictor import Predictor
 from cpr_kit.runtime.preprocessor import Preprocessor
@@ -30,18 +28,26 @@ if TYPE_CHECKING:
     from cpr_kit.compat.local_model import LocalModel
     from cpr_kit.contract import ContainerSpec
     from cpr_kit.harness.endpoint import LocalEndpoint
+    from cpr_kit.runtime.frameworks.catboost import CatboostPredictor
+    from cpr_kit.runtime.frameworks.lightgbm import LightgbmPredictor
+    from cpr_kit.runtime.frameworks.onnx import OnnxPredictor
+    from cpr_kit.runtime.frameworks.sklearn import SklearnPredictor
+    from cpr_kit.runtime.frameworks.xgboost import XgboostPredictor
     from cpr_kit.runtime.serializer import DefaultSerializer, Serializer
 
 __all__ = [
     "BuildError",
+    "CatboostPredictor",
     "ConfigError",
     "ContainerError",
     "ContainerSpec",
     "CprError",
     "DefaultSerializer",
     "Handler",
+    "LightgbmPredictor",
     "LocalEndpoint",
     "LocalModel",
+    "OnnxPredictor",
     "PredictionError",
     "PredictionHandler",
     "Predictor",
@@ -57,6 +63,11 @@ __all__ = [
 
 # What needs a library beyond the standard one, or a room that a container has no use for, is imported when asked for.
 _LAZY = {
+    "CatboostPredictor": "cpr_kit.runtime.frameworks.catboost",
+    "LightgbmPredictor": "cpr_kit.runtime.frameworks.lightgbm",
+    "OnnxPredictor": "cpr_kit.runtime.frameworks.onnx",
+    "SklearnPredictor": "cpr_kit.runtime.frameworks.sklearn",
+    "XgboostPredictor": "cpr_kit.runtime.frameworks.xgboost",
     "ContainerSpec": "cpr_kit.contract",
     "DefaultSerializer": "cpr_kit.runtime.serializer",
     "LocalEndpoint": "cpr_kit.harness.endpoint",

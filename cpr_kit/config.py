@@ -9,12 +9,14 @@ from __future__ import annotations
 import difflib
 import os
 import sys
+import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from cpr_kit.contract import DIGEST, EndpointKind
 from cpr_kit.errors import ConfigError
 
 if sys.version_info >= (3, 11):
@@ -36,6 +38,15 @@ class ModelSection:
     requirements: str | None = None
     extra_packages: tuple[str, ...] = ()
     trusted: bool = False
+    trusted_digests: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for digest in self.trusted_digests:
+            if not DIGEST.fullmatch(digest):
+                raise ConfigError(
+                    f'[model] trusted_digests (CPR_MODEL_TRUSTED_DIGESTS) has "{digest}"; '
+                    'each is "sha256:" and 64 lower-case hexadecimal digits, as sha256sum prints them'
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +60,32 @@ class ImageSection:
     platform: str | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     ports: tuple[int, ...] = (8080,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeSection:
+    """How the container serves: counts, seconds, bytes. None leaves it to the server, or to the predictor."""
+
+    workers: int | Literal["auto"] = "auto"
+    max_batch_rows: int | None = None
+    max_batch_delay: float = 0.0
+    request_timeout: float = 60.0
+    max_queue: int | None = None
+    endpoint_kind: EndpointKind = "public"
+    max_body: int | None = None
+    warmup: tuple[str, ...] = ()
+    metrics: bool = False
+    log_format: Literal["json", "text"] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.request_timeout:
+            raise ConfigError("[serve] request_timeout (CPR_SERVE_REQUEST_TIMEOUT) is 0; it is more than 0 seconds")
+        if any("," in path for path in self.warmup):
+            raise ConfigError(f"[serve] warmup is {list(self.warmup)!r}; a file's name has no comma")
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        return {each.name: each.default for each in fields(cls)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +104,7 @@ class Config:
     folder: Path
     model: ModelSection = field(default_factory=ModelSection)
     image: ImageSection = field(default_factory=ImageSection)
+    serve: ServeSection = field(default_factory=ServeSection)
     checks: tuple[CheckSection, ...] = ()
 
     @property
@@ -83,17 +121,19 @@ class Config:
         path = folder / FILE
         table = _toml(path) if path.exists() else {}
         for name in table:
-            _known(name, ("model", "image", "check"), f"{path}: section")
+            _known(name, ("model", "image", "serve", "check"), f"{path}: section")
         config = cls(
             folder=folder,
             model=_section(ModelSection, table.get("model", {}), f"{path}: [model]"),
             image=_section(ImageSection, table.get("image", {}), f"{path}: [image]"),
+            serve=_section(ServeSection, table.get("serve", {}), f"{path}: [serve]"),
             checks=tuple(_section(CheckSection, row, f"{path}: [[check]]") for row in _rows(table)),
         )
         return replace(
             config,
             model=_overridden(config.model, "CPR_MODEL_", environ),
             image=_overridden(config.image, "CPR_IMAGE_", environ),
+            serve=_overridden(config.serve, "CPR_SERVE_", environ),
         )
 
 
@@ -146,6 +186,8 @@ def _value(value: Any, kind: Any, where: str) -> Any:
         if isinstance(value, list) and all(type(entry) is item for entry in value):
             return tuple(value)
         raise ConfigError(f"{where} is {value!r}; it is a list of {item.__name__}")
+    if _measures(kind):
+        return _measured(value, kind, where)
     plain = bool if kind is bool else str
     if type(value) is not plain:
         raise ConfigError(f"{where} is {value!r}; it is {'true or false' if plain is bool else 'a string'}")
@@ -157,7 +199,7 @@ def _overridden(section: Any, prefix: str, environ: Mapping[str, str]) -> Any:
     changes: dict[str, Any] = {}
     for key, kind in kinds.items():
         text = environ.get(prefix + key.upper())
-        if text is None or kind == Mapping[str, str] or (not text and kind is str):
+        if text is None or kind == Mapping[str, str] or (not text and (kind is str or _measures(kind))):
             continue
         changes[key] = _from_text(text, kind, prefix + key.upper())
     return replace(section, **changes)
@@ -174,4 +216,42 @@ def _from_text(text: str, kind: Any, name: str) -> Any:
             return tuple(item(part) for part in text.split(",") if part)
         except ValueError as error:
             raise ConfigError(f'{name} is "{text}"; it is a comma-separated list of {item.__name__}') from error
-    return text or None
+    return _measured(text, kind, name) if _measures(kind) else text or None
+
+
+def _measures(kind: Any) -> bool:
+    """Whether it is a number or a choice of words: int, float, Literal, or a union of them."""
+    return any(each in (int, float) or typing.get_origin(each) is Literal for each in _kinds(kind))
+
+
+def _measured(value: Any, kind: Any, where: str) -> Any:
+    """A count from 1 up, a number from 0 up, or one of the words. Text is read in variables, and beside words."""
+    kinds, is_variable = _kinds(kind), where.startswith("CPR_")
+    words = [word for each in kinds for word in typing.get_args(each)]
+    if isinstance(value, str) and value in words:
+        return value
+    number = _number(value, int if int in kinds else float) if is_variable or words else value
+    if int in kinds and type(number) is int and number >= 1:
+        return number
+    if float in kinds and type(number) in (int, float) and 0 <= number <= sys.float_info.max:
+        return float(number)
+    described = [f'"{word}"' for word in words]
+    described += ["a whole number from 1 up"] * (int in kinds) + ["a number from 0 up"] * (float in kinds)
+    raise ConfigError(f"{where} is {_shown(value, is_variable)}; it is {' or '.join(described)}")
+
+
+def _number(value: Any, kind: type[int | float]) -> Any:
+    try:
+        return kind(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def _shown(value: Any, is_variable: bool) -> str:
+    return f'"{value}"' if is_variable else repr(value)
+
+
+def _kinds(kind: Any) -> tuple[Any, ...]:
+    """The members of a union, or the type alone."""
+    is_union = typing.get_origin(kind) in (typing.Union, types.UnionType)
+    return typing.get_args(kind) if is_union else (kind,)

@@ -13,11 +13,13 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from cpr_kit.errors import SpecError, StartError
 
 DEFAULT_PORT = 8080
+LOG_FORMAT = "CPR_SERVE_LOG_FORMAT"
+"""Where people read the log, on this machine, this says `text`; Cloud Logging reads JSON."""
 KIT_PREDICT_ROUTE = "/predict"
 KIT_HEALTH_ROUTE = "/health"
 
@@ -25,6 +27,19 @@ PROBE_ATTEMPTS = 4
 """A check fails for good after four misses: one, and three more tries (health and liveness alike)."""
 PROBE_PERIOD_S = 10.0
 HEALTH_TIMEOUT_S = 10.0
+
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+"""A file by what it holds: a pickle of such a digest is trusted (`trusted_digests` under [model])."""
+
+EndpointKind = Literal["public", "dedicated", "psc", "psa"]
+"""Shared public, dedicated public, Private Service Connect, private services access."""
+MAX_BODY: Mapping[EndpointKind, int] = {
+    "public": 1_500_000,
+    "dedicated": 10_000_000,
+    "psc": 10_000_000,
+    "psa": 10_000_000,
+}
+"""The bytes of a request that each kind of endpoint lets through; of a response too."""
 
 AIP_VARIABLES = (
     "AIP_HTTP_PORT",

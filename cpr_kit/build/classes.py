@@ -14,8 +14,11 @@ from cpr_kit.errors import SourceError
 _PROVIDERS = ("cpr_kit", "google.cloud.aiplatform", "abc", "typing", "typing_extensions", "builtins")
 _BROUGHT: dict[str, frozenset[str]] = {
     "ABC": frozenset(),
+    "CatboostPredictor": frozenset({"load", "preprocess", "predict", "postprocess"}),
     "Generic": frozenset(),
     "Handler": frozenset(),
+    "LightgbmPredictor": frozenset({"load", "preprocess", "predict", "postprocess"}),
+    "OnnxPredictor": frozenset({"load", "preprocess", "predict", "postprocess"}),
     "PredictionHandler": frozenset({"handle"}),
     "Predictor": frozenset({"preprocess", "postprocess"}),
     "Preprocessor": frozenset({"save"}),

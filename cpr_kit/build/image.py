@@ -39,8 +39,9 @@ def build(
 
 
 def specification(config: Config, image_uri: str) -> ContainerSpec:
-    """How an image of this folder is to be started."""
-    return ContainerSpec.kit(image_uri, env=config.image.env, ports=config.image.ports)
+    """How an image of this folder is to be started. What a Dockerfile of the user's own cannot hold is said here."""
+    serving = template.serving(config) if config.image.dockerfile else {}
+    return ContainerSpec.kit(image_uri, env={**serving, **config.image.env}, ports=config.image.ports)
 
 
 def build_base(

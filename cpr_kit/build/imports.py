@@ -34,7 +34,13 @@ _DISTRIBUTIONS = {
 
 _KIT_BRINGS = frozenset({"cpr_kit", "cpr-kit", "fastapi"})
 _ALWAYS = frozenset({"click", "httptools", "numpy", "orjson", "starlette", "uvicorn", "uvloop", "anyio", "pydantic"})
-_NEEDS = {"SklearnPredictor": "sklearn", "XgboostPredictor": "xgboost"}
+_NEEDS = {
+    "CatboostPredictor": "catboost",
+    "LightgbmPredictor": "lightgbm",
+    "OnnxPredictor": "onnxruntime",
+    "SklearnPredictor": "sklearn",
+    "XgboostPredictor": "xgboost",
+}
 _COMPANIONS = {"scikit-learn": frozenset({"joblib", "scipy", "threadpoolctl"})}
 
 

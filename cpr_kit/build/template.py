@@ -1,7 +1,7 @@
 """The Dockerfiles that travel with the kit, and a source's text and build arguments for one of them.
 
-Templates are valid Dockerfiles, and values enter as build arguments. The one thing appended is the user's
-own environment, whose names no template can know.
+Templates are valid Dockerfiles, and values enter as build arguments. Appended are the user's own environment,
+whose names no template can know, and what [serve] sets, so that what it leaves out is in no image.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cpr_kit.build.source import Source
+from cpr_kit.config import Config, ServeSection
 from cpr_kit.contract import check_environment
 from cpr_kit.errors import ConfigError
 
@@ -21,6 +22,7 @@ KIT_PACKAGES = ("fastapi",)
 ENTRYPOINT = ("python", "-m", "cpr_kit.runtime")
 
 _PACKAGE = Path(__file__).parents[1]
+_SERVE_NAMES = {"workers": "VERTEX_CPR_WEB_CONCURRENCY"}  # the name that upstream's images know
 _RESOLVED_LATER = re.compile(r"\$\([^()]*\)")
 _FORBIDDEN = {"\n": "a line break", "\r": "a carriage return", "\0": "a null character"}
 
@@ -50,7 +52,8 @@ def base() -> Path:
 def render(source: Source) -> tuple[str, dict[str, str]]:
     """The Dockerfile's text and its build arguments."""
     text = (find(source.config.image.template) / "Dockerfile").read_text("utf-8")
-    return text + instructions(baked(source.config.image.env)), arguments(source)
+    appended = {**serving(source.config), **baked(source.config.image.env)}
+    return text + instructions(appended), arguments(source)
 
 
 def arguments(source: Source) -> dict[str, str]:
@@ -59,12 +62,34 @@ def arguments(source: Source) -> dict[str, str]:
         "BASE_IMAGE": image.base,
         "KIT_PACKAGES": " ".join(KIT_PACKAGES),
         "PORTS": " ".join(map(str, image.ports)),
-        **environment(source),
+        **_model(source),
     }
 
 
 def environment(source: Source) -> dict[str, str]:
-    """What the model server reads to find the user's classes."""
+    """What the model server reads: the user's classes, and how they are served."""
+    return {**_model(source), **serving(source.config)}
+
+
+def serving(config: Config) -> dict[str, str]:
+    """The variables for what [serve] sets to something else than its default, and for pickles that are pinned."""
+    env = {}
+    if config.model.trusted_digests:
+        env["CPR_MODEL_TRUSTED_DIGESTS"] = ",".join(config.model.trusted_digests)
+    for key, default in ServeSection.defaults().items():
+        value = getattr(config.serve, key)
+        if value != default:
+            env[_SERVE_NAMES.get(key, f"CPR_SERVE_{key.upper()}")] = _text(value)
+    return env
+
+
+def _text(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _model(source: Source) -> dict[str, str]:
     references = {"HANDLER": source.handler, "PREDICTOR": source.predictor, "PREPROCESSOR": source.preprocessor}
     env = {"CPR_MODEL_TRUSTED": "true" if source.config.model.trusted else "false"}
     for kind, reference in references.items():

@@ -47,13 +47,14 @@ def _launch(folder: Path, artifacts: str | None, port: int | None, env: tuple[st
     from cpr_kit.build import template
     from cpr_kit.build.source import Source
     from cpr_kit.config import Config
-    from cpr_kit.contract import ContainerSpec, Deployment, launch, parse_environment
+    from cpr_kit.contract import LOG_FORMAT, ContainerSpec, Deployment, launch, parse_environment
 
     config = Config.read(folder)
     source = Source.read(config)
     for warning in source.warnings:
         terminal.note(f"warning: {warning}")
-    variables = {**template.environment(source), **config.image.env, **parse_environment(env)}
+    said = {**template.environment(source), **config.image.env, **parse_environment(env)}
+    variables = {LOG_FORMAT: "text", **said}
     spec = ContainerSpec.kit(folder.name, env=variables, ports=config.image.ports)
     uri = artifacts or config.artifact_uri or ""
     if uri and "://" not in uri:

@@ -50,7 +50,7 @@ def make(spec: ContainerSpec, options: Options, engine: Engine, environ: Mapping
     run = Run(
         image=spec.image_uri,
         port=launch.port,
-        env={**_project(environ), **identity, **launch.env},
+        env={**_log_format(spec, engine, environ), **_project(environ), **identity, **launch.env},
         command=launch.command,
         args=launch.args,
         host_port=options.host_port,
@@ -59,6 +59,14 @@ def make(spec: ContainerSpec, options: Options, engine: Engine, environ: Mapping
         gpus=options.gpus,
     )
     return Plan(run=run, launch=launch)
+
+
+def _log_format(spec: ContainerSpec, engine: Engine, environ: Mapping[str, str]) -> dict[str, str]:
+    """Plain lines for the people who read the log here, unless the image says otherwise."""
+    image = engine.image(spec.image_uri)
+    if image is not None and image.env.get(contract.LOG_FORMAT):
+        return {}
+    return {contract.LOG_FORMAT: environ.get(contract.LOG_FORMAT) or "text"}
 
 
 def _model_mount(artifact_uri: str | None) -> Mount | None:

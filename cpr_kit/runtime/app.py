@@ -1,55 +1,53 @@
-"""The ASGI application: two routes, health and predict, and one error handler around both."""
+"""The ASGI application: health and predict, a deadline for each request, and one error handler around both."""
 
 from __future__ import annotations
 
-from starlette.requests import ClientDisconnect, Request
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from cpr_kit.contract import ServingEnv
-from cpr_kit.runtime import faults
+from cpr_kit.errors import RequestError
+from cpr_kit.runtime import faults, trace
+from cpr_kit.runtime.admission import Gate, Overloaded
+from cpr_kit.runtime.leash import Leash
 from cpr_kit.runtime.model import Model, State
+from cpr_kit.runtime.settings import Settings
+from cpr_kit.runtime.steps import Call, Reply
+from cpr_kit.runtime.streaming import Stream
 
 _NOT_READY = {
     State.LOADING: "the model is still loading",
     State.FAILED: "the model could not be loaded",
+    State.DRAINING: "the server is stopping",
 }
+_SERVES = (State.READY, State.DRAINING)
 
 
 class App:
-    """Serves one model on the routes of `serving`. Whoever makes it also calls `model.load()`."""
+    """Serves one model on the routes of `settings`. Whoever makes it also calls `model.load()`."""
 
-    def __init__(self, model: Model, serving: ServingEnv | None = None) -> None:
+    def __init__(self, model: Model, settings: Settings | None = None) -> None:
         self.model = model
-        serving = serving or ServingEnv()
-        self._routes = {serving.health_route: self._health, serving.predict_route: self._predict}
+        self.settings = settings = settings or Settings()
+        self.gate = Gate(max_queue=settings.max_queue, timeout=settings.request_timeout, service=model.service)
+        self._routes: dict[str, Callable[[Scope, Receive, Send], Awaitable[None]]] = {
+            settings.serving.health_route: self._health,
+            settings.serving.predict_route: self._predict,
+        }
+        if settings.metrics:
+            self._routes["/metrics"] = self._exposition
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise ValueError(f"this application speaks HTTP only, not {scope['type']}")
-        started = False
-
-        async def watched(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
-        try:
-            await self._route(scope, receive, watched)
-        except ClientDisconnect:
-            return
-        except Exception as error:
-            response = faults.respond(error)
-            if started:
-                # Half a response is out: closing the connection is the only way left to say that it is no whole one.
-                raise
-            await response(scope, receive, send)
-
-    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         route = self._routes.get(scope["path"])
         if route is None:
-            response = faults.refusal(404, f"there is nothing here; the routes are {', '.join(self._routes)}")
-            await response(scope, receive, send)
+            routes = ", ".join(self._routes)
+            await faults.refusal(404, f"there is nothing here; the routes are {routes}")(scope, receive, send)
         else:
             await route(scope, receive, send)
 
@@ -62,14 +60,137 @@ class App:
             response = _unready(self.model.state)
         await response(scope, receive, send)
 
+    async def _exposition(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body, content_type = self.model.metrics.exposition()
+        await Response(body, media_type=content_type)(scope, receive, send)
+
     async def _predict(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] != "POST":
             await _wrong_method(scope, "POST")(scope, receive, send)
-        elif self.model.state is not State.READY:
+        elif self.model.state not in _SERVES:
             await _unready(self.model.state)(scope, receive, send)
         else:
-            body = await Request(scope, receive).body()
-            await self.model.answer(scope, body, receive, send)
+            await _Exchange(self, scope, receive, send).run()
+
+
+class _Exchange:
+    """One prediction request and its response."""
+
+    __slots__ = ("_app", "_receive", "_scope", "_send", "_status", "_trace")
+
+    def __init__(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
+        self._app, self._scope, self._receive, self._send = app, scope, receive, send
+        self._status = 0
+        self._trace = trace.of(scope["headers"])
+
+    async def run(self) -> None:
+        """Answer within the deadline, whatever happens, or see the client leave."""
+        trace.current.set(self._trace)
+        app, began = self._app, time.perf_counter()
+        try:
+            app.gate.enter()
+        except Overloaded as error:
+            app.model.metrics.refused(error.reason)
+            app.model.metrics.request(error.status_code, 0.0)
+            await self._respond(faults.respond(error))
+            return
+        app.model.metrics.in_flight(1)
+        leash = Leash(app.gate.timeout, self._receive)
+        try:
+            await self._answer(leash)
+        except ClientDisconnect:
+            self._status = self._status or 499
+        except asyncio.CancelledError:
+            if not leash.pulled:
+                raise
+            if leash.expired:
+                await self._fail(faults.late(app.gate.timeout))
+        except Exception as error:  # noqa: BLE001  the author's code may raise anything
+            await self._fail(faults.respond(error))
+        finally:
+            leash.release()
+            app.gate.leave()
+            app.model.metrics.in_flight(-1)
+            app.model.metrics.request(self._status or 499, time.perf_counter() - began)
+
+    async def _answer(self, leash: Leash) -> None:
+        body = await self._read()
+        leash.watch()
+        headers = dict(self._scope["headers"])
+        model = self._app.model
+        if not model.reads_whole_requests:
+            response = await model.handle(self._scope, body, self._receive, self._tracked)
+            if response is not None:
+                await self._respond(response)
+            return
+        call = Call(body, headers, max_body=self._app.settings.max_body, traced=self._trace)
+        reply = await model.predict(call)
+        if isinstance(reply, Reply):
+            await self._reply(reply, trace.server_timing(*call.spent))
+        else:
+            await self._stream(reply)
+
+    async def _read(self) -> bytes:
+        """The body. Raises RequestError 413 as soon as it is known to be too large."""
+        limit = self._app.settings.max_body
+        message = await self._receive()
+        body: bytes = message.get("body", b"")
+        while message["type"] == "http.request" and message.get("more_body") and len(body) <= limit:
+            message = await self._receive()
+            body += message.get("body", b"")
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        if len(body) > limit:
+            raise RequestError(f"the body is larger than {limit} bytes, the most that this endpoint takes", 413)
+        return body
+
+    async def _reply(self, reply: Reply, timing: bytes) -> None:
+        headers = [
+            (b"content-type", reply.content_type.encode("latin-1")),
+            (b"content-length", b"%d" % len(reply.body)),
+            (b"x-request-id", self._trace.request_id.encode()),
+            (b"server-timing", timing),
+        ]
+        if reply.encoding:
+            headers.append((b"content-encoding", reply.encoding.encode()))
+        self._status = 200
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self._send({"type": "http.response.body", "body": reply.body})
+
+    async def _stream(self, stream: Stream) -> None:
+        """Chunked. The first piece is made before the status goes out, so that a model that fails at once says so."""
+        chunks = stream.chunks(self._app.model.thread)
+        try:
+            first = await anext(chunks, b"")
+            headers = [
+                (b"content-type", stream.content_type.encode("latin-1")),
+                (b"x-request-id", self._trace.request_id.encode()),
+            ]
+            await self._tracked({"type": "http.response.start", "status": 200, "headers": headers})
+            await self._send({"type": "http.response.body", "body": first, "more_body": True})
+            async for chunk in chunks:
+                await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+        except Exception:
+            if self._status:
+                await self._send({"type": "http.response.body", "body": stream.failed(), "more_body": True})
+            raise
+        finally:
+            await chunks.aclose()
+        await self._send({"type": "http.response.body", "body": b""})
+
+    async def _tracked(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+        await self._send(message)
+
+    async def _fail(self, response: Response) -> None:
+        """Of a response that is half out already, the missing end is the only sign left: the connection closes."""
+        if not self._status:
+            await self._respond(response)
+
+    async def _respond(self, response: Response) -> None:
+        response.headers["x-request-id"] = self._trace.request_id
+        await response(self._scope, self._receive, self._tracked)
 
 
 def _wrong_method(scope: Scope, allowed: str) -> Response:

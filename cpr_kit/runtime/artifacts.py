@@ -1,22 +1,24 @@
-"""A model's artifacts as a folder of this machine: AIP_STORAGE_URI in, a path out.
+"""A model's artifacts as a folder of this machine: AIP_STORAGE_URI in, a path out; and which files may run code.
 
 Google Cloud Storage is read through its JSON API with the standard library: the platform's own client
-would weigh 28 MB in the image and is no faster at this.
+would weigh 28 MB in the image and fetches one object after another.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from cpr_kit.errors import StartError
 
 SCHEME = "gs://"
+_CHUNK = 1 << 20
 
 
 def fetch(uri: str) -> Path:
-    """The folder that holds the artifacts; a gs:// URI is downloaded once a process.
+    """The folder that holds the artifacts; a gs:// URI is downloaded once a container, and verified in each process.
 
     An empty URI is the working directory, where a model baked into the image lies. Raises StartError.
     """
@@ -29,19 +31,21 @@ def fetch(uri: str) -> Path:
     return folder
 
 
+def keep(uri: str) -> None:
+    """For a process that will fork workers: what they fetch is not removed with a worker, but with this process."""
+    if uri.startswith(SCHEME):
+        from cpr_kit.runtime.storage import depot
+
+        depot.keep()
+
+
 @functools.cache
 def _downloaded(uri: str) -> Path:
-    import atexit
-    import shutil
-    import tempfile
+    from cpr_kit.runtime import startup
+    from cpr_kit.runtime.storage import depot
 
-    from cpr_kit.runtime import storage
-
-    bucket, _, prefix = uri.removeprefix(SCHEME).partition("/")
-    folder = Path(tempfile.mkdtemp(prefix="cpr-artifacts-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    storage.download(bucket, prefix, folder)
-    return folder
+    with startup.phase("download"):
+        return depot.fetch(uri)
 
 
 def choose(folder: Path, names: tuple[str, ...]) -> Path:
@@ -62,12 +66,46 @@ def check_trust(path: Path, *, allowed: bool) -> None:
         raise StartError(
             f"{path.name} is a pickle, which runs code as it loads, and nothing says that it is trusted",
             "if you made this file, set trusted = true under [model] in cpr.toml (CPR_MODEL_TRUSTED=true in the "
-            "container); or save the model in a safe format",
+            f'container), or trust this file alone: trusted_digests = ["{digest(path)}"] '
+            "(CPR_MODEL_TRUSTED_DIGESTS); or save the model in a safe format",
         )
 
 
 def trusts(path: Path, options: dict[str, Any]) -> bool:
-    """Whether `load` was told to trust this file: by the settings, `trusted=`, or upstream's `allowed_extensions=`."""
+    """Whether `load` was told to trust this file: by `allowed_extensions=`, as upstream has it, or `trusted=`, or the
+    settings, which may also name the file's digest.
+    """
+    return _trusts_all(path, options) or (_may_be_pinned(options) and digest(path) in _pinned())
+
+
+def unpickle(path: Path, options: dict[str, Any]) -> Any:
+    """Load a joblib or pickle file that is trusted. Raises StartError when it is not, or when joblib is missing."""
+    if _trusts_all(path, options):
+        return _unpickled(path, path)
+    # One open file for its digest and its loading: what is put under its name in between is not loaded.
+    with path.open("rb") as file:
+        check_trust(path, allowed=_may_be_pinned(options) and _digest(file) in _pinned())
+        file.seek(0)
+        return _unpickled(path, file)
+
+
+def digest(path: Path) -> str:
+    """`sha256:` and 64 hexadecimal digits: what `trusted_digests` lists."""
+    with path.open("rb") as file:
+        return _digest(file)
+
+
+def _digest(file: BinaryIO) -> str:
+    import hashlib
+
+    found = hashlib.sha256()
+    while chunk := file.read(_CHUNK):
+        found.update(chunk)
+    return f"sha256:{found.hexdigest()}"
+
+
+def _trusts_all(path: Path, options: dict[str, Any]) -> bool:
+    """Whether the file is trusted by its name or its place, whatever it holds."""
     from cpr_kit.runtime.settings import Settings
 
     allowed = options.get("allowed_extensions")
@@ -76,14 +114,23 @@ def trusts(path: Path, options: dict[str, Any]) -> bool:
     return bool(options.get("trusted", Settings.from_environ().trusted))
 
 
-def unpickle(path: Path, options: dict[str, Any]) -> Any:
-    """Load a joblib or pickle file that is trusted. Raises StartError when it is not, or when joblib is missing."""
-    check_trust(path, allowed=trusts(path, options))
+def _may_be_pinned(options: dict[str, Any]) -> bool:
+    """What `load` was told stands above the settings."""
+    return options.get("allowed_extensions") is None and "trusted" not in options
+
+
+def _pinned() -> tuple[str, ...]:
+    from cpr_kit.runtime.settings import Settings
+
+    return Settings.from_environ().trusted_digests
+
+
+def _unpickled(path: Path, source: Path | BinaryIO) -> Any:
     if path.suffix == ".pkl":
         import pickle
 
-        with path.open("rb") as file:
+        with path.open("rb") if isinstance(source, Path) else contextlib.nullcontext(source) as file:
             return pickle.load(file)  # noqa: S301  trusted: see above
     import joblib
 
-    return joblib.load(path)
+    return joblib.load(source)

@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from cpr_kit.errors import RequestError
+from cpr_kit.runtime.admission import Overloaded
 from cpr_kit.runtime.serializer import JSON, dumps
 
 logger = logging.getLogger("cpr_kit")
@@ -19,6 +20,7 @@ _STATUS = {
     401: "UNAUTHENTICATED",
     403: "PERMISSION_DENIED",
     404: "NOT_FOUND",
+    408: "DEADLINE_EXCEEDED",
     405: "UNIMPLEMENTED",
     409: "ABORTED",
     429: "RESOURCE_EXHAUSTED",
@@ -37,6 +39,8 @@ def respond(error: Exception) -> Response:
     """
     if isinstance(error, RequestError):
         return refusal(error.status_code, error.message)
+    if isinstance(error, Overloaded):
+        return refusal(error.status_code, error.message, {"Retry-After": str(error.retry_after)})
     if isinstance(error, HTTPException):
         detail: Any = error.detail  # FastAPI allows any JSON value
         message = detail if isinstance(detail, str) else dumps(detail).decode()
@@ -44,6 +48,10 @@ def respond(error: Exception) -> Response:
     logger.disabled = False  # a dictConfig of the author's disables loggers that it does not know
     logger.error("a request failed", exc_info=error)
     return refusal(_FIRST_SERVER_FAULT, "the model failed on this request; the reason is in the server's log")
+
+
+def late(timeout: float) -> Response:
+    return refusal(504, f"the model did not answer within the {timeout:g} s that a request has")
 
 
 def refusal(code: int, message: str, headers: dict[str, str] | None = None) -> Response:

@@ -34,10 +34,14 @@ class Handler(ABC):
 
 
 class PredictionHandler(Handler):
-    """Decode, preprocess, predict, postprocess, encode. Raises ValueError when there is no predictor."""
+    """Decode, preprocess, predict, postprocess, encode. Raises ValueError when there is no predictor.
+
+    The server runs these steps itself, joined for requests that wait together, unless a subclass has a
+    `handle` of its own.
+    """
 
     serializer: type[Serializer] | None = None
-    """Set this in a subclass to read and write something else than JSON."""
+    """Set this in a subclass to read and write something else than what the kit's own codecs do."""
 
     def __init__(self, artifacts_uri: str, predictor: type[Predictor] | None = None) -> None:
         if predictor is None:
@@ -45,19 +49,6 @@ class PredictionHandler(Handler):
         super().__init__(artifacts_uri, predictor)
 
     async def handle(self, request: Request) -> Response:
-        from starlette.responses import Response
+        from cpr_kit.runtime import steps
 
-        from cpr_kit.runtime.serializer import DefaultSerializer, media_type
-
-        serializer = self.serializer or DefaultSerializer
-        body = await request.body()
-        value = serializer.deserialize(body, media_type(request.headers.get("content-type")))
-        for step in (self._predictor.preprocess, self._predictor.predict, self._predictor.postprocess):
-            value = await finished(step(value))
-        content = serializer.serialize(value, request.headers.get("accept"))
-        return Response(content, media_type=getattr(serializer, "media_type", "application/json"))
-
-
-async def finished(value: Any) -> Any:
-    """The value of a call that may have been async."""
-    return await value if isinstance(value, Awaitable) else value
+        return await steps.respond(steps.Steps(self._predictor, self.serializer), request)

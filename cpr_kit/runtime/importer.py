@@ -10,6 +10,7 @@ from types import ModuleType
 
 from cpr_kit.contract import Reference
 from cpr_kit.errors import StartError
+from cpr_kit.runtime import startup
 
 
 def load_class(reference: Reference) -> type:
@@ -27,7 +28,8 @@ def load_class(reference: Reference) -> type:
 
 def _module(reference: Reference) -> ModuleType:
     try:
-        return importlib.import_module(reference.module)
+        with startup.phase("import"):
+            return importlib.import_module(reference.module)
     except ModuleNotFoundError as error:
         missing = error.name or ""
         if missing and (reference.module == missing or reference.module.startswith(f"{missing}.")):

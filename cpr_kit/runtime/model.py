@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,64 +13,109 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from cpr_kit.errors import CprError, StartError
-from cpr_kit.runtime.handler import PredictionHandler, finished
+from cpr_kit.runtime import metrics, startup, trace, warmup
+from cpr_kit.runtime.admission import ServiceTime
+from cpr_kit.runtime.handler import PredictionHandler
 from cpr_kit.runtime.importer import load_class, place, told
+from cpr_kit.runtime.pipeline import Joined, Pipeline
 from cpr_kit.runtime.settings import Settings
-from cpr_kit.runtime.thread import ModelThread, crossed
+from cpr_kit.runtime.steps import Call, Reply, Steps
+from cpr_kit.runtime.streaming import Stream
+from cpr_kit.runtime.thread import ModelThread, called, crossed
 
 
 class State(enum.Enum):
     LOADING = "loading"
     READY = "ready"
     FAILED = "failed"
+    DRAINING = "draining"
 
 
 class Model:
     """What a server serves. `handler` is duck-typed, so handlers of upstream's classes serve as well."""
 
-    def __init__(self, make: Callable[[], Any]) -> None:
+    def __init__(
+        self, make: Callable[[], Any], settings: Settings | None = None, counted: metrics.Metrics | None = None
+    ) -> None:
         self.state = State.LOADING
+        self.thread = ModelThread()
+        self.service = ServiceTime()
+        self.metrics = counted or metrics.Off()
         self._make = make
+        self._settings = settings or Settings()
         self._handler: Any = None
-        self._thread = ModelThread()
+        self._pipeline: Pipeline | None = None
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> Model:
-        return cls(lambda: make_handler(settings))
+    def from_settings(cls, settings: Settings, counted: metrics.Metrics | None = None) -> Model:
+        return cls(lambda: make_handler(settings), settings, counted)
 
     async def load(self) -> None:
-        """Raises StartError, whatever the author's code raised."""
+        """Load and warm up. Raises StartError, whatever the author's code raised."""
 
         async def make() -> Any:
             return self._make()
 
+        began = time.monotonic()
         try:
-            self._handler = await self._thread.run(make)
+            self._handler = await self.thread.run(make)
+            if getattr(type(self._handler), "handle", None) is PredictionHandler.handle:
+                self._pipeline = self._piped(self._handler)
+            with startup.phase("warm-up"):
+                await warmup.run(self, self._settings)
         except BaseException:
             self.state = State.FAILED
             raise
+        self.metrics.loaded(time.monotonic() - began)
         self.state = State.READY
 
-    async def answer(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
-        """Let the handler answer a request whose body has been read. Raises whatever the handler raised."""
+    def _piped(self, handler: Any) -> Pipeline:
+        predictor, settings = handler._predictor, self._settings  # noqa: SLF001  the kit's own class
+        joined = Joined(
+            settings.max_batch_rows or getattr(predictor, "max_batch_rows", None) or 1,
+            settings.max_batch_delay or getattr(predictor, "max_batch_delay", 0.0),
+        )
+        steps = Steps(predictor, handler.serializer)
+        return Pipeline(steps, self.thread, joined=joined, service=self.service, counted=self.metrics)
+
+    @property
+    def reads_whole_requests(self) -> bool:
+        """Whether `predict` serves it, rather than a `handle` of the author's own."""
+        return self._pipeline is not None
+
+    async def predict(self, call: Call) -> Reply | Stream:
+        """Raises whatever the author's code raised."""
+        assert self._pipeline is not None
+        return await self._pipeline.answer(call)
+
+    async def handle(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> Response | None:
+        """Let the author's handler answer a request whose body has been read; None when it has sent the answer itself.
+
+        Raises whatever the handler raised.
+        """
         here = asyncio.get_running_loop()
+        traced = trace.current.get()
 
         async def handle() -> Response | None:
+            trace.current.set(traced)
+            began = time.perf_counter()
             request = Request(scope, _replay(body, receive, here))
-            response = await finished(self._handler.handle(request))
+            response = await called(self._handler.handle, request)
             if not isinstance(response, Response):
                 raise TypeError(
                     f"{type(self._handler).__name__}.handle returned a {type(response).__name__}; return a Response"
                 )
+            if not asyncio.iscoroutinefunction(self._handler.handle):
+                here.call_soon_threadsafe(self.service.observe, 1, time.perf_counter() - began)
             if _is_whole(response):
                 return response
             await response(scope, request.receive, _sender(send, here))
             return None
 
-        response = await self._thread.run(handle)
+        response = await self.thread.run(handle)
         if response is not None:
             _type(response)
-            await response(scope, receive, send)
+        return response
 
 
 def make_handler(settings: Settings) -> Any:
@@ -82,7 +128,8 @@ def make_handler(settings: Settings) -> Any:
             'name a class in cpr.toml: predictor = "module:Class"',
         )
     try:
-        return handler(settings.serving.storage_uri, predictor=predictor)
+        with startup.phase("load"):
+            return handler(settings.serving.storage_uri, predictor=predictor)
     except CprError:
         raise
     except (Exception, SystemExit, KeyboardInterrupt) as error:

@@ -1,15 +1,22 @@
-"""Bytes to values and back, chosen by content type. JSON here; numpy values are JSON too."""
+"""How a handler reads requests and writes responses: the author's interface, and JSON as its shipped implementation.
+
+The formats themselves, JSON among them, are in cpr_kit/runtime/codecs.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from typing import Any
 
-import orjson
+from cpr_kit.errors import RequestError
+from cpr_kit.runtime.codecs import json
+from cpr_kit.runtime.codecs.codec import Body, Wants
+from cpr_kit.runtime.codecs.json import JSON, dumps
+from cpr_kit.runtime.codecs.media import Media, accepts, media_type, shown
 
-from cpr_kit.errors import MissingField, RequestError
+__all__ = ["JSON", "Body", "DefaultSerializer", "Serializer", "accepts", "dumps", "media_type"]
 
-JSON = "application/json"
+_PLAIN, _LISTS = Media(JSON), Wants()
 
 
 class Serializer(ABC):
@@ -29,13 +36,6 @@ class Serializer(ABC):
         """The response's body, as bytes or str."""
 
 
-class Body(dict[str, Any]):
-    """A JSON object from a request. A key that is not there is the caller's mistake, so it becomes a 400."""
-
-    def __missing__(self, key: str) -> Any:
-        raise MissingField(key)
-
-
 class DefaultSerializer(Serializer):
     """JSON in UTF-8 both ways."""
 
@@ -43,68 +43,13 @@ class DefaultSerializer(Serializer):
     def deserialize(data: Any, content_type: str | None) -> Any:
         """Raises RequestError 415 for another content type, 400 for what is not JSON."""
         if media_type(content_type) != JSON:
-            given = f'Content-Type "{media_type(content_type)}"' if content_type else "no Content-Type"
+            given = f"Content-Type {shown(media_type(content_type))}" if content_type else "no Content-Type"
             raise RequestError(f"the request has {given}; this model reads {JSON}", 415)
-        try:
-            value = orjson.loads(data)
-        except orjson.JSONDecodeError as error:
-            raise RequestError(
-                f"the body is not JSON: {error.msg} at line {error.lineno} column {error.colno}"
-            ) from error
-        return Body(value) if isinstance(value, dict) else value
+        return json.decode(data.encode() if isinstance(data, str) else data, _PLAIN, _LISTS)
 
     @staticmethod
     def serialize(prediction: Any, accept: str | None) -> bytes:
         """Raises RequestError 406 when the caller does not take JSON, TypeError when the value is none."""
         if not accepts(accept, JSON):
-            raise RequestError(f'the request accepts "{accept}"; this model answers {JSON}', 406)
+            raise RequestError(f"the request accepts {shown(accept or '')}; this model answers {JSON}", 406)
         return dumps(prediction)
-
-
-def dumps(value: Any) -> bytes:
-    """JSON of plain and numpy values. Raises TypeError naming the type that has no JSON form."""
-    try:
-        return orjson.dumps(value, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY)
-    except TypeError:
-        # Keys other than text, and arrays in foreign byte order, are rare and make every call slower: tried second.
-        return orjson.dumps(value, default=_plain, option=orjson.OPT_NON_STR_KEYS)
-
-
-def _plain(value: Any) -> Any:
-    """What orjson does not know: strided arrays, arrays of text, tensors, sets."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    if isinstance(value, (set, frozenset)):
-        return list(value)
-    raise TypeError(f"a prediction of type {type(value).__module__}.{type(value).__qualname__} has no JSON form")
-
-
-def media_type(header: str | None) -> str:
-    """`Application/JSON; charset=utf-8` -> `application/json`."""
-    return (header or "").partition(";")[0].strip().lower()
-
-
-def accepts(header: str | None, offered: str) -> bool:
-    """Whether an Accept header takes `offered` (RFC 9110, 12.5.1): the most specific range decides."""
-    if not header or not header.strip():
-        return True
-    kind = offered.partition("/")[0]
-    quality = {}
-    for part in header.split(","):
-        media_range, *parameters = (piece.strip().lower() for piece in part.split(";"))
-        quality[media_range] = _quality(parameters)
-    for media_range in (offered, f"{kind}/*", "*/*"):
-        if media_range in quality:
-            return quality[media_range] > 0
-    return False
-
-
-def _quality(parameters: list[str]) -> float:
-    for parameter in parameters:
-        name, _, value = parameter.partition("=")
-        if name.strip() == "q":
-            try:
-                return float(value)
-            except ValueError:
-                return 0.0
-    return 1.0

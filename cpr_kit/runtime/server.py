@@ -1,75 +1,129 @@
-"""The process: read the environment, listen, load the model, serve, and end with the reason when that fails."""
+"""The process: read the environment, listen, start workers, and end with the reason when that fails."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import signal
 import socket
 import sys
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
-import uvicorn
-
 from cpr_kit.errors import CprError, StartError
-from cpr_kit.runtime import logs
-from cpr_kit.runtime.app import App
-from cpr_kit.runtime.importer import told
-from cpr_kit.runtime.model import Model
+from cpr_kit.runtime import logs, metrics
 from cpr_kit.runtime.settings import Settings
+from cpr_kit.runtime.workers import ending, serving
+from cpr_kit.runtime.workers.limits import Limits
 
 logger = logging.getLogger("cpr_kit")
 
 _BACKLOG = 2048
-# Longer than the 60 s after which Google's front ends drop an idle connection, so that they close it, not we.
-_KEEP_ALIVE_S = 75
-_DRAIN_S = 60
+# Set by this process for itself, when it starts anew: the socket it already listens on.
+_LISTENER = "cpr_kit_listener"
 
 
-def main(environ: Mapping[str, str] = os.environ) -> None:
+def main(environ: Mapping[str, str] = os.environ, *, limits: Limits | None = None) -> None:
     """Serve until SIGTERM or SIGINT. A start that fails ends the process with exit code 1 and its reason last."""
+    _end_when_asked()
     logs.configure()
     try:
         settings = Settings.from_environ(environ)
+        limits = limits or Limits.from_environ(environ)
+        inherited = os.environ.pop(_LISTENER, "")
+        listener = _inherit(int(inherited)) if inherited else _listen(settings)
+        _serve(listener, settings, limits, share=limits.workers > 1 and not inherited)
     except CprError as error:
         _end(error)
-    _run(App(Model.from_settings(settings), settings.serving), settings)
 
 
 class ModelServer:
-    """For an entry point of your own: serves a handler that you made. Host, port and routes are the environment's.
+    """For an entry point of your own: serves a handler that you made, in this process. Host, port and routes are the
+    environment's.
 
     >>> ModelServer(PredictionHandler(os.environ["AIP_STORAGE_URI"], predictor=IrisPredictor)).start()
     """
 
     def __init__(self, handler: Any, environ: Mapping[str, str] = os.environ) -> None:
         self._settings = Settings.from_environ(environ)
-        serving = self._settings.serving
-        self.http_port = serving.port
-        self.health_route = serving.health_route
-        self.predict_route = serving.predict_route
-        self.app = App(Model(lambda: handler), serving)
+        serves = self._settings.serving
+        self.http_port = serves.port
+        self.health_route = serves.health_route
+        self.predict_route = serves.predict_route
+        counted = metrics.make(asked=self._settings.metrics)
+        self.app = serving.application(lambda: handler, self._settings, counted)
 
     def start(self) -> None:
         """Serve until SIGTERM or SIGINT; does not return."""
         if not logging.getLogger().handlers:
             logs.configure()
-        _run(self.app, self._settings)
+        try:
+            listener = _listen(self._settings)
+        except CprError as error:
+            _end(error)
+        server = serving.Server(self.app, self._settings, limits=Limits(), post=serving.Post())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, server.handle_exit)
+        server.run([listener])
+        sys.exit(0)
 
 
-def _run(app: App, settings: Settings) -> None:
+def _serve(listener: socket.socket, settings: Settings, limits: Limits, *, share: bool) -> NoReturn:
+    # Once for all: what is loaded here, the processes below need not load.
+    serving.preload()
+    from cpr_kit.runtime.workers.supervisor import supervise
+
+    handler = _shared(listener, settings) if share else None
+    supervise(listener, settings, limits, handler=handler)
+
+
+def _shared(listener: socket.socket, settings: Settings) -> Any:
+    """The model, loaded once for all workers; None where each must load its own. Raises StartError."""
+    from cpr_kit.runtime.workers import sharing
+    from cpr_kit.runtime.workers.greeter import Greeter
+
+    before = dict(os.environ), Path.cwd()
+    greeter = Greeter(listener, settings)
+    _end_when_asked(greeter.dismiss)
     try:
-        listener = _listen(settings)
-    except CprError as error:
-        _end(error)
+        outcome = sharing.load(settings)
+    finally:
+        greeter.dismiss()
+    if outcome.reason:
+        logger.info("each worker loads the model for itself: %s", outcome.reason)
+    if outcome.spoilt:
+        _start_anew(listener, *before)
+    return outcome.handler
+
+
+def _start_anew(listener: socket.socket, environ: Mapping[str, str], folder: Path) -> NoReturn:
+    """Become a fresh process on the same socket, in which each worker loads for itself.
+
+    This one cannot be forked any more, and what a load left behind in it cannot be undone.
+    """
+    os.chdir(folder)
+    listener.set_inheritable(True)
+    ending.flush()
+    command = [sys.executable, *sys.orig_argv[1:]]
+    os.execve(sys.executable, command, {**environ, _LISTENER: str(listener.fileno())})  # noqa: S606  no shell
+
+
+def _inherit(descriptor: int) -> socket.socket:
+    listener = socket.socket(fileno=descriptor)
+    listener.set_inheritable(False)
+    return listener
+
+
+def _end_when_asked(first: Callable[[], object] = lambda: None) -> None:
+    """Until there is a server to drain, a request to stop is a reason to end at once, and no failure."""
+
+    def end(*_: object) -> None:
+        first()
+        ending.leave_at_once(0)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        # uvicorn drains on these and then raises them again for whoever was there before it: this, so that a
-        # server that was asked to stop ends with exit code 0.
-        signal.signal(number, lambda *_: sys.exit(0))
-    _Server(app, settings).run(sockets=[listener])
+        signal.signal(number, end)
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -90,52 +144,6 @@ def _listen(settings: Settings) -> socket.socket:
     return listener
 
 
-class _Server(uvicorn.Server):
-    """uvicorn, which loads the model as soon as it listens."""
-
-    def __init__(self, app: App, settings: Settings) -> None:
-        self._model, self._settings = app.model, settings
-        super().__init__(
-            uvicorn.Config(
-                app,
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                timeout_keep_alive=_KEEP_ALIVE_S,
-                timeout_graceful_shutdown=_DRAIN_S,
-                server_header=False,
-            )
-        )
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._loading = asyncio.create_task(_load(self._model, self._settings))
-
-
-async def _load(model: Model, settings: Settings) -> None:
-    began = time.monotonic()
-    try:
-        await model.load()
-    except Exception as error:  # noqa: BLE001  the author's code may raise anything
-        _end(error)
-    logger.info(
-        "the model is ready after %.2f s: POST %s, GET %s on port %d",
-        time.monotonic() - began,
-        settings.serving.predict_route,
-        settings.serving.health_route,
-        settings.serving.port,
-    )
-
-
 def _end(error: Exception) -> NoReturn:
     """Log the traceback, then cause and remedy as the last line, and end now whatever threads are running."""
-    logger.disabled = False  # a dictConfig of the author's disables loggers that it does not know
-    if error.__cause__ is not None or not isinstance(error, CprError):
-        logger.error("the model server cannot start", exc_info=error.__cause__ or error)
-    reason = str(error) if isinstance(error, CprError) else told(error)
-    logger.error("cannot start: %s", " ".join(reason.split()))
-    try:
-        for stream in filter(None, (sys.stdout, sys.stderr)):
-            stream.flush()
-    finally:
-        os._exit(1)
+    serving.Post().failed(error)

@@ -9,7 +9,7 @@ import pytest
 from script_engine import free_port
 
 from cpr_kit.contract import AIP_VARIABLES, Deployment, Probe
-from cpr_kit.engine.protocol import Gpus
+from cpr_kit.engine.protocol import Gpus, Image
 from cpr_kit.errors import ContainerError, PredictionError, SpecError
 from cpr_kit.harness import probes
 from cpr_kit.harness.endpoint import LocalEndpoint, Prediction
@@ -259,6 +259,24 @@ def test_artifacts_that_are_not_there_are_named(endpoint, scripts, tmp_path):
     with pytest.raises(ValueError, match=r"model\.joblib\" is a file"):
         endpoint("healthy", artifact_uri=tmp_path / "model.joblib").serve()
     assert not scripts.runs
+
+
+@pytest.mark.parametrize(
+    ("image", "environ", "env", "expected"),
+    [
+        ({}, {}, {}, "text"),
+        ({}, {"CPR_SERVE_LOG_FORMAT": "json"}, {}, "json"),
+        ({}, {}, {"CPR_SERVE_LOG_FORMAT": "json"}, "json"),
+        ({"CPR_SERVE_LOG_FORMAT": "json"}, {}, {}, None),
+    ],
+)
+def test_the_log_is_plain_text_here_unless_somebody_asked_for_json(
+    endpoint, scripts, monkeypatch, image, environ, env, expected
+):
+    monkeypatch.setattr(scripts, "image", lambda reference: Image(reference=reference, id=reference, env=image))
+    with endpoint("reports_request", environ=environ, fields={"env": env}) as served:
+        environment = report(served)["environment"]
+    assert environment.get("CPR_SERVE_LOG_FORMAT") == expected
 
 
 @pytest.mark.parametrize("origin", ["argument", "environment"])

@@ -58,13 +58,27 @@ def serve(tmp_path):
 
     `script` is an entry point of the author's own, instead of the kit's.
     """
+    with serving(tmp_path) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def serve_all(tmp_path_factory):
+    """`serve` for servers that all tests of a file ask."""
+    with serving(tmp_path_factory.mktemp("servers")) as start:
+        yield start
+
+
+@contextlib.contextmanager
+def serving(tmp_path):
     with contextlib.ExitStack() as stack:
 
         def start(predictor=None, *, handler=None, script=None, cwd=ZOO, port=None, **environment):
             log = tmp_path / f"log{len(list(tmp_path.iterdir()))}"
             log.mkdir()
             port = port or free_port()
-            env = {"PATH": os.environ["PATH"], "AIP_HTTP_PORT": str(port), "CPR_SERVE_HOST": "127.0.0.1", **environment}
+            env = {"PATH": os.environ["PATH"], "AIP_HTTP_PORT": str(port), "CPR_SERVE_HOST": "127.0.0.1"}
+            env |= {"CPR_SERVE_LOG_FORMAT": "text", "VERTEX_CPR_WEB_CONCURRENCY": "1", **environment}
             for kind, reference in (("PREDICTOR", predictor), ("HANDLER", handler)):
                 if reference:
                     env[f"{kind}_MODULE"], env[f"{kind}_CLASS"] = reference.split(":")

@@ -99,7 +99,7 @@ def test_xgboost_serves_trusted_pickles_of_boosters_and_estimators(booster, tmp_
 
 def test_no_model_file_says_what_is_there_instead(tmp_path):
     (tmp_path / "modle.joblib").touch()
-    with pytest.raises(StartError, match=r"it holds modle.joblib.*model.skops, model.joblib"):
+    with pytest.raises(StartError, match=r"it holds modle.joblib.*model.skops, model.onnx, model.joblib"):
         SklearnPredictor().load(str(tmp_path))
     with pytest.raises(StartError, match="does not exist"):
         SklearnPredictor().load(str(tmp_path / "nowhere"))
@@ -114,8 +114,10 @@ def test_no_model_file_says_what_is_there_instead(tmp_path):
         ([[1, 2, 3]], "instance 0 has 3 values; 4 are wanted"),
         ([1, 2, 3, 4], "instance 0 must be a list of values, not a number"),
         ([{"a": 1}], "instance 0 must be a list of values, not an object"),
-        ([[1, 2, 3, None]], "instance 0 holds null"),
+        ([[1, 2, 3, {}]], "instance 0 holds an object"),
         ([[1, 2, 3, [4]], [1, 2, 3, [4]]], "different shapes"),
+        ([[1, 2, 3, "4"]], "instance 0 holds text"),
+        ([[1, 2, 3, 4], [1, 2, 3, 1e300]], "instance 1 holds a number at value 3 that is no float32"),
     ],
 )
 def test_wrong_instances_are_named(forest, tmp_path, rows, message):

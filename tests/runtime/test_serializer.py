@@ -90,3 +90,18 @@ def test_accept_headers(header, answer):
 @given(st.text())
 def test_any_accept_header_has_an_answer(header):
     assert accepts(header, JSON) in (True, False)
+
+
+def test_text_is_read_as_bytes_are():
+    assert DefaultSerializer.deserialize('{"instances": ["é"]}', JSON) == {"instances": ["é"]}
+
+
+def test_a_type_that_cannot_be_shown_is_not():
+    for read in (
+        lambda: DefaultSerializer.deserialize(b"{}", "text/\x1b[31m"),
+        lambda: DefaultSerializer.serialize({}, "text/\x1b[31m"),
+    ):
+        with pytest.raises(RequestError) as error:
+            read()
+        assert error.value.status_code in (406, 415)
+        assert "\x1b" not in str(error.value)

@@ -1,0 +1,177 @@
+"""A predictor's requests from bytes to bytes, in the model's thread, those that wait together in one go.
+
+    decode ─► preprocess ─► predict (joined) ─► postprocess ─► encode
+
+The server's loop puts calls into a queue and waits; the model's thread takes what is there whenever it is free.
+Nothing polls, and nothing waits for company unless `max_batch_delay` says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import inspect
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cpr_kit.runtime import metrics, rows, streaming, trace
+from cpr_kit.runtime.admission import ServiceTime
+from cpr_kit.runtime.batching import Batcher
+from cpr_kit.runtime.steps import POSTPROCESS, PREDICT, PREPROCESS, QUEUE, Call, Reply, Steps
+from cpr_kit.runtime.thread import ModelThread, called, guarded
+
+
+@dataclass(frozen=True)
+class Joined:
+    """How far requests are joined: at most so many rows a call, and how long the first may wait for company."""
+
+    rows: int = 1
+    delay: float = 0.0
+
+
+class Pipeline:
+    """Serves one predictor in `thread`; tells `service`, on the server's loop, how long each turn took."""
+
+    def __init__(
+        self,
+        steps: Steps,
+        thread: ModelThread,
+        *,
+        joined: Joined,
+        service: ServiceTime,
+        counted: metrics.Metrics,
+    ) -> None:
+        self._steps = steps
+        self._thread = thread
+        self._delay = joined.delay
+        self._service = service
+        self._metrics = counted
+        self._batcher: Batcher[Call] = Batcher(self._predict, self._settle, joined.rows)
+        self._waiting: collections.deque[Call] = collections.deque()
+        self._woken = False
+        self._working = False
+        self._interleaved = joined.rows <= 1 and _is_async(steps.predictor)
+        self._limit = service.limit = max(1, joined.rows)
+
+    async def answer(self, call: Call) -> Reply | streaming.Stream:
+        """Raises what the author's code raised. Cancelling it takes the call out of the queue, or off its batch."""
+        self._waiting.append(call)
+        self._metrics.queued(1)
+        if not self._woken or self._delay:
+            self._woken = True
+            # At the end of this turn of the server's loop, so that all that it reads in one turn goes together.
+            call.done.get_loop().call_soon(self._thread.call_soon, self._wake)
+        try:
+            reply: Reply | streaming.Stream = await call.done
+        except asyncio.CancelledError:
+            call.abandoned = True
+            if call.task is not None:
+                self._thread.call_soon(call.task.cancel)
+            raise
+        return reply
+
+    # From here on everything runs in the model's thread.
+
+    def _wake(self) -> None:
+        self._woken = False
+        if self._interleaved:
+            while self._waiting:
+                call = self._waiting.popleft()
+                call.task = self._thread.start(self._work([call]))
+        elif self._waiting and not self._working and not self._wait_for_more():
+            self._working = True
+            self._thread.start(self._take())
+
+    def _wait_for_more(self) -> bool:
+        """Whether the first call may wait a little longer for company."""
+        if not self._delay or len(self._waiting) >= self._limit:
+            return False
+        left = self._waiting[0].mark + self._delay - time.perf_counter()
+        if left > 0:
+            self._thread.loop.call_later(left, self._wake)
+        return left > 0
+
+    async def _take(self) -> None:
+        """One turn: what waits now. Then other tasks of this thread have theirs, streams for instance."""
+        taken = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._limit))]
+        try:
+            await self._work(taken)
+        finally:
+            self._working = False
+            if self._waiting:
+                self._thread.loop.call_soon(self._wake)
+
+    async def _work(self, calls: Sequence[Call]) -> None:
+        began = time.perf_counter()
+        await self._batcher.run([call for call in calls if not call.abandoned and await self._prepared(call)])
+        if not self._interleaved:
+            _tell(calls[0], self._service.observe, len(calls), time.perf_counter() - began)
+
+    async def _prepared(self, call: Call) -> bool:
+        self._metrics.queued(-1)
+        self._metrics.waited(call.spend(QUEUE))
+        trace.current.set(call.trace)
+        try:
+            await guarded(self._steps.prepare(call), cancelled=lambda: call.abandoned)
+        except Exception as error:  # noqa: BLE001  the author's code may raise anything
+            call.error = error
+            self._deliver([call])
+            return False
+        call.spend(PREPROCESS)
+        return True
+
+    async def _predict(self, calls: Sequence[Call], value: Any) -> Any:
+        for call in calls:
+            call.spend(QUEUE)
+        trace.current.set(calls[0].trace if len(calls) == 1 else None)
+        began = time.perf_counter()
+        answer = await guarded(called(self._steps.predictor.predict, value), cancelled=lambda: calls[0].abandoned)
+        self._metrics.batch(rows.size(value), time.perf_counter() - began)
+        return answer
+
+    async def _settle(self, calls: Sequence[Call]) -> None:
+        for call in calls:
+            call.spend(PREDICT)
+            if call.error is None:
+                await self._finish(call)
+        self._deliver(calls)
+
+    async def _finish(self, call: Call) -> None:
+        trace.current.set(call.trace)
+        try:
+            await guarded(self._steps.finish(call), cancelled=lambda: call.abandoned)
+        except Exception as error:  # noqa: BLE001  the author's code may raise anything
+            call.error = error
+        call.spend(POSTPROCESS)
+
+    def _deliver(self, calls: Sequence[Call]) -> None:
+        _tell(calls[0], _resolve, calls)
+
+
+def _tell(call: Call, function: Callable[..., object], *arguments: Any) -> None:
+    """Call `function` on the loop where `call` is awaited. That loop may have ended with the server."""
+    with contextlib.suppress(RuntimeError):
+        call.done.get_loop().call_soon_threadsafe(function, *arguments)
+
+
+def _resolve(calls: Sequence[Call]) -> None:
+    for call in calls:
+        if call.done.done():
+            continue
+        if call.error is not None:
+            call.done.set_exception(_settable(call.error))
+        else:
+            call.done.set_result(call.reply)
+
+
+def _settable(error: Exception) -> Exception:
+    """A future takes any exception but this one, which would end whatever awaits it."""
+    return RuntimeError("the model's code raised StopIteration") if isinstance(error, StopIteration) else error
+
+
+def _is_async(predictor: Any) -> bool:
+    steps = (getattr(predictor, name, None) for name in ("preprocess", "predict", "postprocess"))
+    return any(inspect.iscoroutinefunction(step) for step in steps)
