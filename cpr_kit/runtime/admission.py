@@ -39,6 +39,13 @@ class ServiceTime:
         """Seconds until the last of so many requests is answered."""
         return -(-requests // self.limit) * self._a + requests * self._b
 
+    def within(self, seconds: float, requests: int) -> int:
+        """How many of so many requests one turn of that length answers."""
+        requests = min(requests, self.limit)
+        if self._a + self._b * requests <= seconds:
+            return requests
+        return max(0, int((seconds - self._a) / self._b)) if self._b else 0
+
 
 class Overloaded(CprError):
     """There is no room, or no time. 429, not 503: a platform takes a 503 for a sick container and drops it."""

@@ -35,6 +35,9 @@ class ArrayPredictor(Predictor):
     One, because a server has a worker for each core: more threads than that only wait for each other.
     """
 
+    inline: ClassVar[bool] = False
+    """Whether short turns may run on the server's loop (`cpr_kit/runtime/pace.py`)."""
+
     _preprocessor: preprocessor.Preprocessor | None = None
     _signature: Signature = Signature()
 
@@ -45,6 +48,8 @@ class ArrayPredictor(Predictor):
             cls.max_batch_rows = None
         if "load" in own and "fork_safe" not in own:
             cls.fork_safe = None
+        if ("load" in own or "predict" in own) and "inline" not in own:
+            cls.inline = False
         if own.get("threads", 1) != 1 and "fork_safe" not in own:
             # OpenMP's pool does not survive a fork: a child that needs it waits for threads that are not there.
             cls.fork_safe = False

@@ -27,6 +27,7 @@ class CatboostPredictor(ArrayPredictor):
     max_batch_rows = 1024
     # CatBoost makes its threads in the call that uses them, and with one it makes none.
     fork_safe = True
+    inline = True
 
     output: ClassVar[str | None] = None
     """"label" or "probabilities" of a classifier; None: labels, and of a model without classes its values."""

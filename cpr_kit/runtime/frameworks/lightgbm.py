@@ -21,6 +21,7 @@ class LightgbmPredictor(ArrayPredictor):
     max_batch_rows = 256
     # With one thread no OpenMP pool is used. With more, loading already makes one, and the child waits for it.
     fork_safe = True
+    inline = True
 
     _booster: Any
 

@@ -32,6 +32,7 @@ class OnnxPredictor(ArrayPredictor):
     wants_array = True
     # A session with one thread runs in its caller; onnxruntime has no thread that a fork could lose.
     fork_safe = True
+    inline = True
 
     output: ClassVar[str | None] = None
     """The output that answers: "label" or "probabilities" of a classifier, or a name; None: the graph's first."""

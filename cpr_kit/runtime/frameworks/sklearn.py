@@ -45,6 +45,7 @@ class SklearnPredictor(ArrayPredictor):
     # Forests use Python's threads, made anew for each call; OpenMP and BLAS are held to one thread, and to a fork
     # of one thread nothing is missing. With more, HistGradientBoosting waits in the child for ever.
     fork_safe = True
+    inline = True
 
     _model: Any
     _limit: Limit

@@ -25,6 +25,7 @@ class XgboostPredictor(ArrayPredictor):
     max_batch_rows = 1024
     # With one thread no OpenMP pool is used. With more, loading already makes one, and the child waits for it.
     fork_safe = True
+    inline = True
 
     _booster: Any
     _in_place = True

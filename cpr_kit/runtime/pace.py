@@ -1,0 +1,67 @@
+"""Where the next turn of the model runs: in its own thread, or, while turns are short, on the server's loop.
+
+The way to another thread and back costs more than a small model's whole prediction. What may be slow never
+runs on the loop, which answers health: only the shipped `predict`, whose time follows from its input, and only
+as long as what was measured says so.
+"""
+
+from __future__ import annotations
+
+import collections
+import time
+from collections.abc import Callable
+
+from cpr_kit.runtime.admission import ServiceTime
+
+_ENOUGH = 32
+_SHORT_S = 0.002
+"""The shortest of the last turns took no longer than this: what the model itself takes."""
+_QUIET_S = 0.02
+"""None of the last turns took longer than this, the wait for Python's lock included."""
+_TURN_S = 0.004
+"""What a turn on the loop may be expected to take."""
+_SLOW_S = 0.05
+"""A turn on the loop that took longer sends the model back to its thread."""
+_BARRED_S = (10.0, 3600.0)
+"""For how long: the first time, and at most, doubling."""
+
+
+class Pace:
+    """Used by the server's loop alone."""
+
+    def __init__(self, service: ServiceTime, clock: Callable[[], float] = time.monotonic) -> None:
+        self._service = service
+        self._clock = clock
+        self._seconds: collections.deque[float] = collections.deque(maxlen=_ENOUGH)
+        self._short = False
+        self._barred_until = 0.0
+        self._penalty = _BARRED_S[0]
+
+    def observe(self, seconds: float, *, here: bool) -> None:
+        """A turn took so long, on the loop (`here`) or in the thread."""
+        if here and seconds > _SLOW_S:
+            self._short = False
+            self._seconds.clear()
+            self._barred_until = self._clock() + self._penalty
+            self._penalty = min(2 * self._penalty, _BARRED_S[1])
+        elif not self._short:
+            self._seconds.append(seconds)
+            self._short = (
+                len(self._seconds) == _ENOUGH and min(self._seconds) <= _SHORT_S and max(self._seconds) <= _QUIET_S
+            )
+
+    def share(self, waiting: int) -> int:
+        """How many of the requests that wait may be answered on the loop in one turn; 0: none."""
+        if not self._short or self._clock() < self._barred_until:
+            return 0
+        return self._service.within(_TURN_S, waiting)
+
+
+class Never(Pace):
+    """For code that may do anything, and so take any time."""
+
+    def observe(self, seconds: float, *, here: bool) -> None:
+        pass
+
+    def share(self, waiting: int) -> int:  # noqa: ARG002
+        return 0
