@@ -9,10 +9,12 @@ from collections.abc import Awaitable, Callable
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from cpr_kit.errors import RequestError
-from cpr_kit.runtime import faults, trace
+from cpr_kit.runtime import faults, trace, whole
 from cpr_kit.runtime.admission import Gate, Overloaded
+from cpr_kit.runtime.direct import Direct
 from cpr_kit.runtime.leash import Leash
 from cpr_kit.runtime.model import Model, State
 from cpr_kit.runtime.settings import Settings
@@ -38,6 +40,7 @@ class App:
             settings.serving.health_route: self._health,
             settings.serving.predict_route: self._predict,
         }
+        self._predict_route = settings.serving.predict_route
         if settings.metrics:
             self._routes["/metrics"] = self._exposition
 
@@ -50,6 +53,23 @@ class App:
             await faults.refusal(404, f"there is nothing here; the routes are {routes}")(scope, receive, send)
         else:
             await route(scope, receive, send)
+
+    def direct(self, cycle: RequestResponseCycle, defaults: whole.Defaults) -> Direct | None:
+        """The short way for the guarded protocol, where there is one for this request."""
+        scope, model = cycle.scope, self.model
+        if scope["path"] != self._predict_route or scope["method"] != "POST" or model.state not in _SERVES:
+            return None
+        return Direct(self, cycle, defaults) if model.reads_whole_requests else None
+
+    async def stream(self, stream: Stream, cycle: RequestResponseCycle, began: float) -> None:
+        """The rest of a request that went the short way and turned out to be answered by a stream."""
+        scope: Scope = cycle.scope  # type: ignore[assignment]
+        exchange = _Exchange(self, scope, cycle.receive, cycle.send)  # type: ignore[arg-type]
+        try:
+            await exchange.within(lambda _: exchange.stream(stream), began)
+        finally:
+            if not cycle.response_complete:
+                cycle.transport.close()
 
     async def _health(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in ("GET", "HEAD"):
@@ -95,9 +115,14 @@ class _Exchange:
             await self._respond(faults.respond(error))
             return
         app.model.metrics.in_flight(1)
-        leash = Leash(app.gate.timeout, self._receive)
+        await self.within(self._answer, began)
+
+    async def within(self, work: Callable[[Leash], Awaitable[None]], began: float) -> None:
+        """Do `work` inside the gate, and leave it."""
+        app = self._app
+        leash = Leash(app.gate.timeout - (time.perf_counter() - began), self._receive)
         try:
-            await self._answer(leash)
+            await work(leash)
         except ClientDisconnect:
             self._status = self._status or 499
         except asyncio.CancelledError:
@@ -128,7 +153,7 @@ class _Exchange:
         if isinstance(reply, Reply):
             await self._reply(reply, trace.server_timing(*call.spent))
         else:
-            await self._stream(reply)
+            await self.stream(reply)
 
     async def _read(self) -> bytes:
         """The body. Raises RequestError 413 as soon as it is known to be too large."""
@@ -157,7 +182,7 @@ class _Exchange:
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         await self._send({"type": "http.response.body", "body": reply.body})
 
-    async def _stream(self, stream: Stream) -> None:
+    async def stream(self, stream: Stream) -> None:
         """Chunked. The first piece is made before the status goes out, so that a model that fails at once says so."""
         chunks = stream.chunks(self._app.model.thread)
         try:

@@ -12,6 +12,11 @@ _MARGIN = 0.05
 _MAX_MARGIN_S = 0.25
 
 
+def margin(timeout: float) -> float:
+    """How long before its deadline a request is given up, so that its caller knows in time."""
+    return min(timeout * _MARGIN, _MAX_MARGIN_S)
+
+
 class Leash:
     """Cancels the task that made it. `pulled` tells that cancellation from any other; `expired` why it came.
 
@@ -38,7 +43,7 @@ class Leash:
         self._loop = asyncio.get_running_loop()
         self._receive = receive
         now = self._loop.time()
-        self._deadline = now + timeout - min(timeout * _MARGIN, _MAX_MARGIN_S)
+        self._deadline = now + timeout - margin(timeout)
         self._late = self._watched = False
         self._watcher: asyncio.Task[None] | None = None
         self.pulled = self.expired = False

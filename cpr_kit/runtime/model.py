@@ -88,6 +88,15 @@ class Model:
         assert self._pipeline is not None
         return await self._pipeline.answer(call)
 
+    def submit(self, call: Call) -> None:
+        """As `predict`, without waiting: the call's `settle` is called."""
+        assert self._pipeline is not None
+        self._pipeline.submit(call)
+
+    def abandon(self, call: Call) -> None:
+        assert self._pipeline is not None
+        self._pipeline.abandon(call)
+
     async def handle(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> Response | None:
         """Let the author's handler answer a request whose body has been read; None when it has sent the answer itself.
 

@@ -71,20 +71,29 @@ class Pipeline:
 
     async def answer(self, call: Call) -> Reply | streaming.Stream:
         """Raises what the author's code raised. Cancelling it takes the call out of the queue, or off its batch."""
+        done: asyncio.Future[Reply | streaming.Stream] = call.home.create_future()
+        call.settle = functools.partial(_fulfil, done)
+        self.submit(call)
+        try:
+            return await done
+        except asyncio.CancelledError:
+            self.abandon(call)
+            raise
+
+    def submit(self, call: Call) -> None:
+        """On the server's loop, as is `abandon`."""
         self._waiting.append(call)
         self._metrics.queued(1)
         if not self._woken or self._delay:
             self._woken = True
             # At the end of this turn of the server's loop, so that all that it reads in one turn goes together.
-            call.done.get_loop().call_soon(self._start)
-        try:
-            reply: Reply | streaming.Stream = await call.done
-        except asyncio.CancelledError:
-            call.abandoned = True
-            if call.task is not None:
-                self._thread.call_soon(call.task.cancel)
-            raise
-        return reply
+            call.home.call_soon(self._start)
+
+    def abandon(self, call: Call) -> None:
+        """Take it out of the queue, or off its batch."""
+        call.abandoned = True
+        if self._interleaved:  # it has a task of its own, or will have one in a moment
+            self._thread.call_soon(_cancel, call)
 
     def _start(self) -> None:
         """On the server's loop: a turn here, where turns are short and the model's thread is at rest; else there."""
@@ -134,6 +143,7 @@ class Pipeline:
                 asyncio.get_running_loop().call_soon(again)
 
     async def _work(self, calls: Sequence[Call]) -> None:
+        self._metrics.queued(-len(calls))
         began = time.perf_counter()
         await self._batcher.run([call for call in calls if not call.abandoned and await self._prepared(call)])
         if not self._interleaved:
@@ -145,7 +155,6 @@ class Pipeline:
         self._pace.observe(seconds, here=here)
 
     async def _prepared(self, call: Call) -> bool:
-        self._metrics.queued(-1)
         self._metrics.waited(call.spend(QUEUE))
         trace.current.set(call.trace)
         try:
@@ -185,9 +194,14 @@ class Pipeline:
         _tell(calls[0], _resolve, calls)
 
 
+def _cancel(call: Call) -> None:
+    if call.task is not None:
+        call.task.cancel()
+
+
 def _home(call: Call) -> bool:
     """Whether this is the loop where `call` is awaited."""
-    return asyncio.get_running_loop() is call.done.get_loop()
+    return asyncio.get_running_loop() is call.home
 
 
 def _tell(call: Call, function: Callable[..., object], *arguments: Any) -> None:
@@ -196,17 +210,23 @@ def _tell(call: Call, function: Callable[..., object], *arguments: Any) -> None:
         function(*arguments)
         return
     with contextlib.suppress(RuntimeError):
-        call.done.get_loop().call_soon_threadsafe(function, *arguments)
+        call.home.call_soon_threadsafe(function, *arguments)
 
 
 def _resolve(calls: Sequence[Call]) -> None:
     for call in calls:
-        if call.done.done():
-            continue
-        if call.error is not None:
-            call.done.set_exception(_settable(call.error))
-        else:
-            call.done.set_result(call.reply)
+        if not call.abandoned and call.settle is not None:
+            call.settle(call)
+
+
+def _fulfil(done: asyncio.Future[Reply | streaming.Stream], call: Call) -> None:
+    if done.done():
+        return
+    if call.error is not None:
+        done.set_exception(_settable(call.error))
+    else:
+        assert call.reply is not None
+        done.set_result(call.reply)
 
 
 def _settable(error: Exception) -> Exception:

@@ -9,10 +9,9 @@ from typing import Any, ClassVar, cast
 import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from cpr_kit.runtime import faults
 from cpr_kit.runtime.flow import EarlyAnswer, Flow, Trailers, is_reset, leave
 from cpr_kit.runtime.head import (
     NO_HEAD,
@@ -26,6 +25,7 @@ from cpr_kit.runtime.head import (
     too_many_bytes,
 )
 from cpr_kit.runtime.watch import NEVER, Limits, Watch
+from cpr_kit.runtime.whole import Defaults, form
 
 logger = logging.getLogger("cpr_kit")
 
@@ -36,16 +36,14 @@ _CHUNK_OVERHEAD = 8
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _FIRST_LOOK_S = 0.01
 
-# Headers that change what the request's other bytes mean.
-_SPECIAL = frozenset((b"expect", b"transfer-encoding", b"upgrade"))
+_SPECIAL = frozenset((b"expect", b"transfer-encoding", b"upgrade"))  # these change what other bytes mean
 
-# Where the request that is arriving has got to.
-_IDLE, _HEAD, _BODY = range(3)
+_IDLE, _HEAD, _BODY = range(3)  # where the request that is arriving has got to
 
 
 def guarded(limits: Limits) -> type[GuardedProtocol]:
     """The protocol for one server in one event loop: `uvicorn.Config(http=guarded(Limits(max_body=10_000_000)))`."""
-    return type("Guarded", (GuardedProtocol,), {"limits": limits, "watch": Watch(limits)})
+    return type("Guarded", (GuardedProtocol,), {"limits": limits, "watch": Watch(limits), "defaults": Defaults()})
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -56,6 +54,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     limits: ClassVar[Limits]
     watch: ClassVar[Watch]
+    defaults: ClassVar[Defaults]
 
     def __init__(
         self,
@@ -80,6 +79,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._refused = False
         self._answer = b""  # the refusal, while earlier requests are unanswered
         self._discarded = 0
+        self._direct: Any = None  # the request that is answered without a task, if the last one is
         self._lingering = False
 
     # The connection
@@ -98,6 +98,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._held.clear()
         if self._running is not None:
             leave(self._running)
+        if self._direct is not None:
+            self._direct.leave()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -221,6 +223,14 @@ class GuardedProtocol(HttpToolsProtocol):
         if b"transfer-encoding" in fields and not self._upgrading:
             self.headers = Trailers()  # what comes after the body; the scope has the list of what came before
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        direct = getattr(app, "direct", None)
+        self._direct = direct(cycle, self.defaults) if direct is not None else None
+        if self._direct is None:
+            super()._start_asgi_task(cycle, app)
+        elif not cycle.more_body:  # it waited behind another request
+            self._direct.begin()
+
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
         if self._body_bytes > self.limits.max_body:
@@ -228,7 +238,7 @@ class GuardedProtocol(HttpToolsProtocol):
         cycle = self.cycle
         if not cycle.response_complete:
             cycle.body += body
-            if len(cycle.body) > HIGH_WATER_LIMIT:
+            if len(cycle.body) > HIGH_WATER_LIMIT and not self._is_direct():
                 self.flow.pause_reading()
             cycle.message_event.set()
 
@@ -242,6 +252,12 @@ class GuardedProtocol(HttpToolsProtocol):
             self._head_bytes = self._raw_bytes = 0
         self.cycle.more_body = False
         self.cycle.message_event.set()
+        if self._is_direct():
+            self._direct.begin()
+
+    def _is_direct(self) -> bool:
+        """Whether the request that is arriving goes the short way, which takes its body whole."""
+        return self._direct is not None and self._direct.cycle is self.cycle
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
@@ -339,7 +355,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._refused = True
         self.watch.refused[refusal.code] += 1
         logger.debug("refused a request with %d: %s", refusal.code, refusal.message)
-        answer = self._form(refusal)
+        answer = form(refusal, self.server_state.default_headers)
         if self._phase == _BODY:
             if self.cycle.response_started:
                 answer = b""  # there is an answer already, or half of one
@@ -350,14 +366,6 @@ class GuardedProtocol(HttpToolsProtocol):
             self._answer = answer
         else:
             self._linger(answer)
-
-    def _form(self, refusal: Refusal) -> bytes:
-        response = faults.refusal(refusal.code, refusal.message, {"Connection": "close"})
-        if refusal.code == 503:  # noqa: PLR2004
-            response.headers["Retry-After"] = "1"
-        headers = [*self.server_state.default_headers, *response.raw_headers]
-        lines = [b"%b: %b\r\n" % field for field in headers]
-        return b"".join((STATUS_LINE[refusal.code], *lines, b"\r\n", bytes(response.body)))
 
     def _linger(self, answer: bytes = b"") -> None:
         """Send `answer`, say that it was the last, and throw away what still comes.

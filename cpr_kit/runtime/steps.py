@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,32 +31,34 @@ class Reply:
 
 
 class Call:
-    """One request inside the model. `headers` are lower-case names and values as they came."""
+    """One request inside the model. `headers` are lower-case names and values as they came.
+
+    `settle` is called with it on the loop `home` when it has its reply or its error, unless it was abandoned.
+    """
 
     __slots__ = (
-        "abandoned",
-        "answer",
-        "body",
-        "done",
-        "error",
-        "headers",
-        "mark",
-        "max_body",
-        "reply",
-        "spent",
-        "task",
-        "trace",
-        "value",
+        "abandoned", "answer", "body", "error", "headers", "home", "mark", "max_body", "reply", "settle", "spent",
+        "task", "trace", "value",
     )  # fmt: skip
 
-    def __init__(self, body: bytes, headers: Mapping[bytes, bytes], *, max_body: int, traced: trace.Trace) -> None:
+    def __init__(
+        self,
+        body: bytes,
+        headers: Mapping[bytes, bytes],
+        *,
+        max_body: int,
+        traced: trace.Trace,
+        home: asyncio.AbstractEventLoop | None = None,
+        settle: Callable[[Call], None] | None = None,
+    ) -> None:
         self.body, self.headers, self.max_body, self.trace = body, headers, max_body, traced
+        self.home = home or asyncio.get_running_loop()
+        self.settle = settle
         self.abandoned = False
         self.value: Any = None
         self.answer: Any = None
         self.error: Exception | None = None
         self.reply: Reply | streaming.Stream | None = None
-        self.done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.task: asyncio.Task[None] | None = None
         self.spent = [0.0, 0.0, 0.0, 0.0]
         self.mark = time.perf_counter()

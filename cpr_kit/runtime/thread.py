@@ -87,16 +87,32 @@ async def called(function: Callable[..., Any], *arguments: Any) -> Any:
     return await value if isinstance(value, Awaitable) else value
 
 
+def tame(error: BaseException, *, cancelled: bool) -> Exception:
+    """What the author's code raised, as an exception that ends neither a task nor the program.
+
+    Raises it again if it is the cancellation that this kit asked for.
+    """
+    if isinstance(error, Exception):
+        return error
+    if isinstance(error, asyncio.CancelledError):
+        if cancelled:
+            raise error
+        tamed = ModelExit("the model's code cancelled itself")
+    else:
+        tamed = ModelExit(f"the model's code raised {type(error).__name__}")
+    tamed.__cause__ = error
+    return tamed
+
+
 async def guarded(work: Awaitable[_T], *, cancelled: Callable[[], bool] = lambda: False) -> _T:
     """Await the author's code. Raises ModelExit for what would end a task or the program."""
     try:
         return await work
-    except asyncio.CancelledError as error:
-        if cancelled():
+    except BaseException as error:
+        tamed = tame(error, cancelled=cancelled())
+        if tamed is error:
             raise
-        raise ModelExit("the model's code cancelled itself") from error
-    except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
-        raise ModelExit(f"the model's code raised {type(error).__name__}") from error
+        raise tamed from error
 
 
 async def crossed(call: Callable[[], Awaitable[_T]], loop: asyncio.AbstractEventLoop) -> _T:

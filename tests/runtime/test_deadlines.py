@@ -52,7 +52,9 @@ def test_what_waited_beyond_its_deadline_never_reaches_the_model(serve):
 
 def test_an_asynchronous_predict_is_cancelled_when_its_client_leaves(serve):
     server = serve("batches:Notes").ready()
-    open_request(server, {"seconds": 30}).close()
+    client = open_request(server, {"seconds": 30})
+    time.sleep(0.5)
+    client.close()
 
     deadline = time.monotonic() + 10
     while "cancelled" not in server.stdout():

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +53,7 @@ class SklearnPredictor(ArrayPredictor):
 
     _model: Any
     _limit: Limit
+    _checked: Callable[[], AbstractContextManager[object]] = staticmethod(contextlib.nullcontext)
 
     def _open(self, path: Path, options: dict[str, Any]) -> Signature:
         from cpr_kit.runtime.frameworks import estimator, threads
@@ -65,11 +70,25 @@ class SklearnPredictor(ArrayPredictor):
         self._limit = threads.Limit(self.threads)
         self._limit.enter()
         self._model = estimator.by_name(model)
-        return estimator.signature(self._model)
+        declared = estimator.signature(self._model)
+        self._checked = self._unless_checked(declared)
+        return declared
+
+    def _unless_checked(self, declared: Signature) -> Callable[[], AbstractContextManager[object]]:
+        """scikit-learn looks through each input for what `preprocess` has refused already: here it need not.
+
+        It must where an author's code stands between the two, and where gaps are allowed.
+        """
+        if self._preprocessor or declared.allow_missing or type(self).preprocess is not ArrayPredictor.preprocess:
+            return contextlib.nullcontext
+        import sklearn
+
+        return functools.partial(sklearn.config_context, assume_finite=True, skip_parameter_validation=True)
 
     def predict(self, instances: np.ndarray[Any, Any]) -> Any:
         self._limit.enter()
-        return self._model.predict(instances)
+        with self._checked():
+            return self._model.predict(instances)
 
 
 def read(path: Path, options: dict[str, Any]) -> Any:

@@ -1,0 +1,133 @@
+"""A prediction request between the guarded protocol and the model, without a task of its own.
+
+What `App` does in a coroutine for any ASGI server is done here in four callbacks: the body is there, the model has
+answered, time is up, the client has gone. A task, its context and ASGI's messages cost more than a small model.
+Streams and handlers of an author's own go the coroutine's way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from starlette.responses import Response
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+from cpr_kit.runtime import faults, trace, whole
+from cpr_kit.runtime.admission import Overloaded
+from cpr_kit.runtime.leash import margin
+from cpr_kit.runtime.steps import Call, Reply
+
+if TYPE_CHECKING:
+    from cpr_kit.runtime.app import App
+
+_LEFT = 499
+
+
+class Direct:
+    """One request. `begin` comes first, then the one of the other three that comes first."""
+
+    __slots__ = ("_app", "_began", "_call", "_defaults", "_task", "_timer", "_trace", "cycle")
+
+    def __init__(self, app: App, cycle: RequestResponseCycle, defaults: whole.Defaults) -> None:
+        self._app, self.cycle, self._defaults = app, cycle, defaults
+        self._began = time.perf_counter()
+        self._trace = trace.of(cycle.scope["headers"])  # type: ignore[arg-type]
+        self._call: Call | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        """The body is there."""
+        app, counted = self._app, self._app.model.metrics
+        try:
+            app.gate.enter()
+        except Overloaded as error:
+            counted.refused(error.reason)
+            counted.request(error.status_code, 0.0)
+            self._respond(faults.respond(error))
+            return
+        counted.in_flight(1)
+        loop = asyncio.get_running_loop()
+        left = app.gate.timeout - margin(app.gate.timeout) - (time.perf_counter() - self._began)
+        self._timer = loop.call_later(max(0.0, left), self._expire)
+        self._call = call = Call(
+            bytes(self.cycle.body),
+            dict(self.cycle.scope["headers"]),
+            max_body=app.settings.max_body,
+            traced=self._trace,
+            home=loop,
+            settle=self._settled,
+        )
+        app.model.submit(call)
+
+    def leave(self) -> None:
+        """The client has gone."""
+        if self._call is not None and not self._call.abandoned:
+            self._app.model.abandon(self._call)
+            self._end(_LEFT)
+        if self._task is not None:
+            self._task.cancel()
+
+    def _expire(self) -> None:
+        assert self._call is not None
+        self._app.model.abandon(self._call)
+        self._end(504)
+        self._respond(faults.late(self._app.gate.timeout))
+
+    def _settled(self, call: Call) -> None:
+        """The model has answered."""
+        if call.error is not None:
+            trace.current.set(self._trace)
+            response = faults.respond(call.error)
+            self._end(response.status_code)
+            self._respond(response)
+        elif isinstance(call.reply, Reply):
+            self._end(200)
+            self._reply(call.reply, trace.server_timing(*call.spent))
+        else:
+            assert call.reply is not None
+            self._close()
+            work = self._app.stream(call.reply, self.cycle, self._began)
+            self._task = asyncio.get_running_loop().create_task(work)
+
+    def _close(self) -> None:
+        assert self._call is not None
+        assert self._timer is not None
+        self._timer.cancel()
+        self._call.abandoned = True  # it is over: nothing that comes later counts
+        self._call.settle = None  # it leads back here, and a circle would wait for the garbage collector
+
+    def _end(self, status: int) -> None:
+        self._close()
+        self._app.gate.leave()
+        self._app.model.metrics.in_flight(-1)
+        self._app.model.metrics.request(status, time.perf_counter() - self._began)
+
+    def _reply(self, reply: Reply, timing: bytes) -> None:
+        head = b"content-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\nserver-timing: %b\r\n" % (
+            reply.content_type.encode(),
+            len(reply.body),
+            self._trace.request_id.encode(),
+            timing,
+        )
+        if reply.encoding:
+            head += b"content-encoding: %b\r\n" % reply.encoding.encode()
+        if not whole.send(self.cycle, self._defaults, 200, head, reply.body):
+            headers = {"x-request-id": self._trace.request_id, "server-timing": timing.decode()}
+            if reply.encoding:
+                headers["content-encoding"] = reply.encoding
+            self._later(Response(reply.body, headers=headers, media_type=reply.content_type))
+
+    def _respond(self, response: Response) -> None:
+        response.headers["x-request-id"] = self._trace.request_id
+        head = b"".join(b"%b: %b\r\n" % header for header in response.raw_headers)
+        if not whole.send(self.cycle, self._defaults, response.status_code, head, bytes(response.body)):
+            self._later(response)
+
+    def _later(self, response: Response) -> None:
+        """The client has not read what it got before."""
+        cycle = self.cycle
+        work = response(cycle.scope, cycle.receive, cycle.send)  # type: ignore[arg-type]
+        self._task = asyncio.ensure_future(work)
