@@ -28,10 +28,11 @@ _LEFT = 499
 class Direct:
     """One request. `begin` comes first, then the one of the other three that comes first."""
 
-    __slots__ = ("_app", "_began", "_call", "_defaults", "_task", "_timer", "_trace", "cycle")
+    __slots__ = ("_app", "_began", "_call", "_defaults", "_task", "_timer", "_trace", "cycle", "parts")
 
     def __init__(self, app: App, cycle: RequestResponseCycle, defaults: whole.Defaults) -> None:
         self._app, self.cycle, self._defaults = app, cycle, defaults
+        self.parts: list[bytes] = []  # of the body, as they arrive
         self._began = time.perf_counter()
         self._trace = trace.of(cycle.scope["headers"])  # type: ignore[arg-type]
         self._call: Call | None = None
@@ -46,20 +47,24 @@ class Direct:
         except Overloaded as error:
             counted.refused(error.reason)
             counted.request(error.status_code, 0.0)
-            self._respond(faults.respond(error))
+            head, body = faults.overloaded(error.message, error.retry_after)
+            head += b"x-request-id: %b\r\n" % self._trace.request_id.encode()
+            if not whole.send(self.cycle, self._defaults, error.status_code, head, body):
+                self._later(faults.respond(error))
             return
         counted.in_flight(1)
         loop = asyncio.get_running_loop()
         left = app.gate.timeout - margin(app.gate.timeout) - (time.perf_counter() - self._began)
         self._timer = loop.call_later(max(0.0, left), self._expire)
         self._call = call = Call(
-            bytes(self.cycle.body),
+            b"".join(self.parts),
             dict(self.cycle.scope["headers"]),
             max_body=app.settings.max_body,
             traced=self._trace,
             home=loop,
             settle=self._settled,
         )
+        self.parts.clear()
         app.model.submit(call)
 
     def leave(self) -> None:

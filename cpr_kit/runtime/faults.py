@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from typing import Any
 
@@ -40,7 +41,7 @@ def respond(error: Exception) -> Response:
     if isinstance(error, RequestError):
         return refusal(error.status_code, error.message)
     if isinstance(error, Overloaded):
-        return refusal(error.status_code, error.message, {"Retry-After": str(error.retry_after)})
+        return _overloaded(error.message, error.retry_after)
     if isinstance(error, HTTPException):
         detail: Any = error.detail  # FastAPI allows any JSON value
         message = detail if isinstance(detail, str) else dumps(detail).decode()
@@ -48,6 +49,17 @@ def respond(error: Exception) -> Response:
     logger.disabled = False  # a dictConfig of the author's disables loggers that it does not know
     logger.error("a request failed", exc_info=error)
     return refusal(_FIRST_SERVER_FAULT, "the model failed on this request; the reason is in the server's log")
+
+
+def _overloaded(message: str, retry_after: int) -> Response:
+    return refusal(429, message, {"Retry-After": str(retry_after)})
+
+
+@functools.lru_cache(maxsize=64)
+def overloaded(message: str, retry_after: int) -> tuple[bytes, bytes]:
+    """The head's lines and the body of a 429. Under load they are many and alike, and there is no time for them."""
+    response = _overloaded(message, retry_after)
+    return b"".join(b"%b: %b\r\n" % header for header in response.raw_headers), bytes(response.body)
 
 
 def late(timeout: float) -> Response:

@@ -37,6 +37,12 @@ class Trailers(list[tuple[bytes, bytes]]):
     def append(self, _: tuple[bytes, bytes]) -> None: ...
 
 
+def is_all_body(cycle: RequestResponseCycle, arrived: int, size: int) -> bool:
+    """Whether the next `size` bytes belong to the body, of which so many have arrived: then they need no slicing."""
+    lengths = [value for name, value in cycle.scope["headers"] if name == b"content-length"]
+    return bool(lengths) and int(lengths[0]) - arrived >= size
+
+
 def leave(cycle: RequestResponseCycle) -> None:
     """Let the application see that its client is gone."""
     cycle.disconnected = True

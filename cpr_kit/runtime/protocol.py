@@ -12,7 +12,7 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from cpr_kit.runtime.flow import EarlyAnswer, Flow, Trailers, is_reset, leave
+from cpr_kit.runtime.flow import EarlyAnswer, Flow, Trailers, is_all_body, is_reset, leave
 from cpr_kit.runtime.head import (
     NO_HEAD,
     Head,
@@ -82,8 +82,6 @@ class GuardedProtocol(HttpToolsProtocol):
         self._direct: Any = None  # the request that is answered without a task, if the last one is
         self._lingering = False
 
-    # The connection
-
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.flow = Flow(transport)
@@ -104,8 +102,10 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
-            self._discard(len(data))
-        elif self._held or len(data) > _SLICE:
+            self._discarded += len(data)
+            if self._discarded > self.limits.linger_bytes:
+                self.transport.abort()
+        elif self._held or (len(data) > _SLICE and not self._is_body(len(data))):
             self._held += data
             self._feed_held()
         else:
@@ -138,8 +138,6 @@ class GuardedProtocol(HttpToolsProtocol):
         self.stalled = NEVER
         super().resume_writing()
 
-    # Parsing
-
     def _feed(self, data: bytes) -> None:
         self._piece = len(data)
         try:
@@ -158,8 +156,9 @@ class GuardedProtocol(HttpToolsProtocol):
     def _feed_held(self) -> None:
         """Parse what is held, but no further than to a request that has to wait for its turn."""
         while self._held and not self.pipeline and not self._refused:
-            data = bytes(self._held[:_SLICE])
-            del self._held[:_SLICE]
+            size = len(self._held) if self._is_body(len(self._held)) else _SLICE
+            data = bytes(memoryview(self._held)[:size])
+            del self._held[:size]
             self._feed(data)
         if self._refused:
             self._held.clear()
@@ -170,6 +169,9 @@ class GuardedProtocol(HttpToolsProtocol):
         elif flow.held:
             flow.held = False
             flow.resume_reading()
+
+    def _is_body(self, size: int) -> bool:
+        return self._phase == _BODY and is_all_body(self.cycle, self._body_bytes, size)
 
     def _ignore_upgrade(self, rest: bytes) -> None:
         """A server may ignore an offer of another protocol (RFC 9110, 7.8): parse the request again without it.
@@ -228,17 +230,21 @@ class GuardedProtocol(HttpToolsProtocol):
         self._direct = direct(cycle, self.defaults) if direct is not None else None
         if self._direct is None:
             super()._start_asgi_task(cycle, app)
-        elif not cycle.more_body:  # it waited behind another request
-            self._direct.begin()
+        else:  # what has arrived of it, while it waited behind another request
+            self._direct.parts.append(bytes(cycle.body))
+            if not cycle.more_body:
+                self._direct.begin()
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
         if self._body_bytes > self.limits.max_body:
             raise too_large(self.limits)
         cycle = self.cycle
-        if not cycle.response_complete:
+        if self._is_direct():
+            self._direct.parts.append(body)
+        elif not cycle.response_complete:
             cycle.body += body
-            if len(cycle.body) > HIGH_WATER_LIMIT and not self._is_direct():
+            if len(cycle.body) > HIGH_WATER_LIMIT:
                 self.flow.pause_reading()
             cycle.message_event.set()
 
@@ -256,7 +262,6 @@ class GuardedProtocol(HttpToolsProtocol):
             self._direct.begin()
 
     def _is_direct(self) -> bool:
-        """Whether the request that is arriving goes the short way, which takes its body whole."""
         return self._direct is not None and self._direct.cycle is self.cycle
 
     def on_response_complete(self) -> None:
@@ -284,8 +289,6 @@ class GuardedProtocol(HttpToolsProtocol):
             self.finish()
         elif not self._phase:
             self.deadline = self.watch.now + self.watch.tick + self.timeout_keep_alive
-
-    # Time
 
     def _wait_for_rest(self) -> None:
         """Part of a request has arrived and its rest has not: see to its size, and to its time."""
@@ -341,8 +344,6 @@ class GuardedProtocol(HttpToolsProtocol):
         else:
             self.loop.call_later(after, self._look_for_client, min(2 * after, 1.0))
 
-    # Refusing
-
     def _owes(self) -> bool:
         """Whether a request that was accepted is still unanswered."""
         running: RequestResponseCycle | None = self._running or self.cycle
@@ -385,11 +386,6 @@ class GuardedProtocol(HttpToolsProtocol):
             self.transport.close()
         elif self.transport.can_write_eof():
             self.transport.write_eof()
-
-    def _discard(self, size: int) -> None:
-        self._discarded += size
-        if self._discarded > self.limits.linger_bytes:
-            self.transport.abort()
 
     def finish(self) -> None:
         """The answer to the request that was arriving is written and is the last on this connection."""
