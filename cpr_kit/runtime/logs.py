@@ -58,7 +58,8 @@ def configure(environ: Mapping[str, str] = os.environ) -> None:
             # Its own handlers: an author who gives the root others must still find the reason of a failed start.
             "loggers": {
                 KIT: {"level": "INFO", "handlers": list(handlers), "propagate": False},
-                "uvicorn.access": {"level": "WARNING"}, "uvicorn.error": {"level": "WARNING"},
+                "uvicorn.access": {"level": "WARNING"},
+                "uvicorn.error": {"level": "WARNING"},
             },
         }
     )

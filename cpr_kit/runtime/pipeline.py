@@ -105,11 +105,12 @@ class Pipeline:
             return
         self._seen = self._looks = 0
         share = self._pace.share(len(self._waiting))
-        if share and self._turn.acquire(blocking=False):
-            self._woken = False
-            self._here = asyncio.get_running_loop().create_task(self._take(share, self._start))
-        else:
+        if not share:
             self._thread.call_soon(self._wake)
+            return
+        self._woken = False
+        if self._turn.acquire(blocking=False):  # else whoever has the turn looks again when it ends
+            self._here = asyncio.get_running_loop().create_task(self._take(share, self._start))
 
     # From here on everything runs in the model's thread, but for the turns that `_start` takes.
 
