@@ -61,10 +61,11 @@ class App:
             return None
         return Direct(self, cycle, defaults) if model.reads_whole_requests else None
 
-    async def stream(self, stream: Stream, cycle: RequestResponseCycle, began: float) -> None:
+    async def stream(self, stream: Stream, cycle: RequestResponseCycle, traced: trace.Trace, began: float) -> None:
         """The rest of a request that went the short way and turned out to be answered by a stream."""
         scope: Scope = cycle.scope  # type: ignore[assignment]
-        exchange = _Exchange(self, scope, cycle.receive, cycle.send)  # type: ignore[arg-type]
+        trace.current.set(traced)
+        exchange = _Exchange(self, scope, cycle.receive, cycle.send, traced)  # type: ignore[arg-type]
         try:
             await exchange.within(lambda _: exchange.stream(stream), began)
         finally:
@@ -98,10 +99,10 @@ class _Exchange:
 
     __slots__ = ("_app", "_receive", "_scope", "_send", "_status", "_trace")
 
-    def __init__(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, app: App, scope: Scope, receive: Receive, send: Send, traced: trace.Trace | None = None) -> None:
         self._app, self._scope, self._receive, self._send = app, scope, receive, send
         self._status = 0
-        self._trace = trace.of(scope["headers"])
+        self._trace = traced or trace.of(scope["headers"])
 
     async def run(self) -> None:
         """Answer within the deadline, whatever happens, or see the client leave."""
@@ -158,16 +159,17 @@ class _Exchange:
     async def _read(self) -> bytes:
         """The body. Raises RequestError 413 as soon as it is known to be too large."""
         limit = self._app.settings.max_body
-        message = await self._receive()
-        body: bytes = message.get("body", b"")
-        while message["type"] == "http.request" and message.get("more_body") and len(body) <= limit:
+        body = bytearray()
+        more = True
+        while more:
             message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
             body += message.get("body", b"")
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        if len(body) > limit:
-            raise RequestError(f"the body is larger than {limit} bytes, the most that this endpoint takes", 413)
-        return body
+            if len(body) > limit:
+                raise RequestError(f"the body is larger than {limit} bytes, the most that this endpoint takes", 413)
+            more = message.get("more_body", False)
+        return bytes(body)
 
     async def _reply(self, reply: Reply, timing: bytes) -> None:
         headers = [

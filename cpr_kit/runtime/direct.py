@@ -28,11 +28,10 @@ _LEFT = 499
 class Direct:
     """One request. `begin` comes first, then the one of the other three that comes first."""
 
-    __slots__ = ("_app", "_began", "_call", "_defaults", "_task", "_timer", "_trace", "cycle", "parts")
+    __slots__ = ("_app", "_began", "_call", "_defaults", "_task", "_timer", "_trace", "cycle")
 
     def __init__(self, app: App, cycle: RequestResponseCycle, defaults: whole.Defaults) -> None:
         self._app, self.cycle, self._defaults = app, cycle, defaults
-        self.parts: list[bytes] = []  # of the body, as they arrive
         self._began = time.perf_counter()
         self._trace = trace.of(cycle.scope["headers"])  # type: ignore[arg-type]
         self._call: Call | None = None
@@ -57,14 +56,13 @@ class Direct:
         left = app.gate.timeout - margin(app.gate.timeout) - (time.perf_counter() - self._began)
         self._timer = loop.call_later(max(0.0, left), self._expire)
         self._call = call = Call(
-            b"".join(self.parts),
+            bytes(self.cycle.body),
             dict(self.cycle.scope["headers"]),
             max_body=app.settings.max_body,
             traced=self._trace,
             home=loop,
             settle=self._settled,
         )
-        self.parts.clear()
         app.model.submit(call)
 
     def leave(self) -> None:
@@ -73,7 +71,8 @@ class Direct:
             self._app.model.abandon(self._call)
             self._end(_LEFT)
         if self._task is not None:
-            self._task.cancel()
+            # After its first step, which enters what its last one leaves.
+            asyncio.get_running_loop().call_soon(self._task.cancel)
 
     def _expire(self) -> None:
         assert self._call is not None
@@ -85,7 +84,9 @@ class Direct:
         """The model has answered."""
         if call.error is not None:
             trace.current.set(self._trace)
-            response = faults.respond(call.error)
+            # Taken out of the call: a traceback leads to it, and a circle would keep its body for a while.
+            error, call.error = call.error, None
+            response = faults.respond(error)
             self._end(response.status_code)
             self._respond(response)
         elif isinstance(call.reply, Reply):
@@ -94,7 +95,7 @@ class Direct:
         else:
             assert call.reply is not None
             self._close()
-            work = self._app.stream(call.reply, self.cycle, self._began)
+            work = self._app.stream(call.reply, self.cycle, self._trace, self._began)
             self._task = asyncio.get_running_loop().create_task(work)
 
     def _close(self) -> None:
@@ -136,3 +137,4 @@ class Direct:
         cycle = self.cycle
         work = response(cycle.scope, cycle.receive, cycle.send)  # type: ignore[arg-type]
         self._task = asyncio.ensure_future(work)
+        self._task.add_done_callback(lambda _: None if cycle.response_complete else cycle.transport.close())

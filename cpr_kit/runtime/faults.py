@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import re
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -31,6 +32,11 @@ _STATUS = {
     504: "DEADLINE_EXCEEDED",
 }
 _FIRST_SERVER_FAULT = 500
+_LEAST_STATUS, _LAST_STATUS = 200, 599
+_WITHOUT_BODY = (204, 304)
+_FRAMING = ("connection", "content-length", "content-type", "transfer-encoding")  # the response's own
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_TEXT = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 
 def respond(error: Exception) -> Response:
@@ -43,12 +49,28 @@ def respond(error: Exception) -> Response:
     if isinstance(error, Overloaded):
         return _overloaded(error.message, error.retry_after)
     if isinstance(error, HTTPException):
-        detail: Any = error.detail  # FastAPI allows any JSON value
-        message = detail if isinstance(detail, str) else dumps(detail).decode()
-        return refusal(error.status_code, message, dict(error.headers or {}))
+        try:
+            return _authors(error)
+        except (TypeError, ValueError) as wrong:
+            error = wrong
     logger.disabled = False  # a dictConfig of the author's disables loggers that it does not know
     logger.error("a request failed", exc_info=error)
     return refusal(_FIRST_SERVER_FAULT, "the model failed on this request; the reason is in the server's log")
+
+
+def _authors(error: HTTPException) -> Response:
+    """Raises TypeError or ValueError for what is no HTTP."""
+    if not _LEAST_STATUS <= error.status_code <= _LAST_STATUS:
+        raise ValueError(f"an HTTPException has status {error.status_code}")
+    headers = {name: value for name, value in (error.headers or {}).items() if name.lower() not in _FRAMING}
+    for name, value in headers.items():
+        if not _TOKEN.fullmatch(name) or not _TEXT.fullmatch(value):
+            raise ValueError("an HTTPException has a header that is none")
+    if error.status_code in _WITHOUT_BODY:
+        return Response(b"", error.status_code, headers)
+    detail: Any = error.detail  # FastAPI allows any JSON value
+    message = detail if isinstance(detail, str) else dumps(detail).decode()
+    return refusal(error.status_code, message, headers)
 
 
 def _overloaded(message: str, retry_after: int) -> Response:

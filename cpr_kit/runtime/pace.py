@@ -8,6 +8,7 @@ as long as what was measured says so.
 from __future__ import annotations
 
 import collections
+import math
 import time
 from collections.abc import Callable
 
@@ -34,11 +35,14 @@ class Pace:
         self._clock = clock
         self._seconds: collections.deque[float] = collections.deque(maxlen=_ENOUGH)
         self._short = False
+        self._largest = 0
         self._barred_until = 0.0
         self._penalty = _BARRED_S[0]
 
-    def observe(self, seconds: float, *, here: bool) -> None:
-        """A turn took so long, on the loop (`here`) or in the thread."""
+    def observe(self, seconds: float, size: float, *, here: bool) -> None:
+        """A turn took so long, on the loop (`here`) or in the thread; its largest body had `size` bytes."""
+        if seconds <= _TURN_S and size < math.inf:
+            self._largest = max(self._largest, int(size))
         if here and seconds > _SLOW_S:
             self._short = False
             self._seconds.clear()
@@ -50,9 +54,9 @@ class Pace:
                 len(self._seconds) == _ENOUGH and min(self._seconds) <= _SHORT_S and max(self._seconds) <= _QUIET_S
             )
 
-    def share(self, waiting: int) -> int:
-        """How many of the requests that wait may be answered on the loop in one turn; 0: none."""
-        if not self._short or self._clock() < self._barred_until:
+    def share(self, waiting: int, size: float) -> int:
+        """How many of the requests that wait, the largest of `size` bytes, the loop may answer in one turn; 0: none."""
+        if not self._short or size > 2 * self._largest or self._clock() < self._barred_until:
             return 0
         return self._service.within(_TURN_S, waiting)
 
@@ -60,8 +64,8 @@ class Pace:
 class Never(Pace):
     """For code that may do anything, and so take any time."""
 
-    def observe(self, seconds: float, *, here: bool) -> None:
+    def observe(self, seconds: float, size: float, *, here: bool) -> None:
         pass
 
-    def share(self, waiting: int) -> int:  # noqa: ARG002
+    def share(self, waiting: int, size: float) -> int:  # noqa: ARG002
         return 0

@@ -13,6 +13,8 @@ import collections
 import contextlib
 import functools
 import inspect
+import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -24,7 +26,9 @@ from cpr_kit.runtime.admission import ServiceTime
 from cpr_kit.runtime.batching import Batcher
 from cpr_kit.runtime.pace import Never, Pace
 from cpr_kit.runtime.steps import POSTPROCESS, PREDICT, PREPROCESS, QUEUE, Call, Reply, Steps
-from cpr_kit.runtime.thread import ModelThread, called, guarded
+from cpr_kit.runtime.thread import ModelThread, called, guarded, tame
+
+logger = logging.getLogger("cpr_kit")
 
 _LOOKS = 2
 """Turns of the server's loop without a new request after which what waits is all that there is to wait for.
@@ -62,6 +66,7 @@ class Pipeline:
         self._batcher: Batcher[Call] = Batcher(self._predict, self._settle, joined.rows)
         self._waiting: collections.deque[Call] = collections.deque()
         self._woken = False
+        self._largest: float = 0
         self._seen = self._looks = 0
         self._turn = threading.Lock()
         self._interleaved = joined.rows <= 1 and _is_async(steps.predictor)
@@ -79,9 +84,14 @@ class Pipeline:
         except asyncio.CancelledError:
             self.abandon(call)
             raise
+        finally:
+            del done  # it holds the error, whose traceback holds this frame
 
     def submit(self, call: Call) -> None:
         """On the server's loop, as is `abandon`."""
+        # What a compressed body unfolds to nobody knows yet.
+        size = math.inf if b"content-encoding" in call.headers else len(call.body)
+        self._largest = max(self._largest, size) if self._waiting else size
         self._waiting.append(call)
         self._metrics.queued(1)
         if not self._woken or self._delay:
@@ -104,7 +114,7 @@ class Pipeline:
             asyncio.get_running_loop().call_soon(self._start)
             return
         self._seen = self._looks = 0
-        share = self._pace.share(len(self._waiting))
+        share = self._pace.share(len(self._waiting), self._largest)
         if not share:
             self._thread.call_soon(self._wake)
             return
@@ -119,7 +129,9 @@ class Pipeline:
         if self._interleaved:
             while self._waiting:
                 call = self._waiting.popleft()
-                call.task = self._thread.start(self._work([call]))
+                self._metrics.queued(-1)
+                if not call.abandoned:
+                    call.task = self._thread.start(self._work([call]))
         elif self._waiting and not self._wait_for_more() and self._turn.acquire(blocking=False):
             self._thread.start(self._take(self._limit, self._wake))
 
@@ -135,31 +147,37 @@ class Pipeline:
     async def _take(self, most: int, again: Callable[[], None]) -> None:
         """One turn: what waits now. Then other tasks of this loop have theirs, streams for instance."""
         taken = [self._waiting.popleft() for _ in range(min(len(self._waiting), most))]
+        self._metrics.queued(-len(taken))
         try:
             if taken:
                 await self._work(taken)
+        except BaseException as error:  # noqa: BLE001  nobody may be left without an answer
+            lost = [call for call in taken if call.reply is None and call.error is None]
+            for call in lost:
+                call.error = tame(error, cancelled=False)
+            if lost:
+                self._deliver(lost)
         finally:
             self._turn.release()
             if self._waiting:
                 asyncio.get_running_loop().call_soon(again)
 
     async def _work(self, calls: Sequence[Call]) -> None:
-        self._metrics.queued(-len(calls))
-        began = time.perf_counter()
+        began, size = time.perf_counter(), max(len(call.body) for call in calls)
         await self._batcher.run([call for call in calls if not call.abandoned and await self._prepared(call)])
         if not self._interleaved:
             observe = functools.partial(self._observe, here=_home(calls[0]))
-            _tell(calls[0], observe, len(calls), time.perf_counter() - began)
+            _tell(calls[0], observe, len(calls), time.perf_counter() - began, size)
 
-    def _observe(self, requests: int, seconds: float, *, here: bool) -> None:
+    def _observe(self, requests: int, seconds: float, size: int, *, here: bool) -> None:
         self._service.observe(requests, seconds)
-        self._pace.observe(seconds, here=here)
+        self._pace.observe(seconds, size, here=here)
 
     async def _prepared(self, call: Call) -> bool:
         self._metrics.waited(call.spend(QUEUE))
         trace.current.set(call.trace)
         try:
-            await guarded(self._steps.prepare(call), cancelled=lambda: call.abandoned)
+            await guarded(self._steps.prepare(call), cancelled=lambda: self._interleaved and call.abandoned)
         except Exception as error:  # noqa: BLE001  the author's code may raise anything
             call.error = error
             self._deliver([call])
@@ -172,7 +190,9 @@ class Pipeline:
             call.spend(QUEUE)
         trace.current.set(calls[0].trace if len(calls) == 1 else None)
         began = time.perf_counter()
-        answer = await guarded(called(self._steps.predictor.predict, value), cancelled=lambda: calls[0].abandoned)
+        answer = await guarded(
+            called(self._steps.predictor.predict, value), cancelled=lambda: self._interleaved and calls[0].abandoned
+        )
         self._metrics.batch(rows.size(value), time.perf_counter() - began)
         return answer
 
@@ -186,7 +206,7 @@ class Pipeline:
     async def _finish(self, call: Call) -> None:
         trace.current.set(call.trace)
         try:
-            await guarded(self._steps.finish(call), cancelled=lambda: call.abandoned)
+            await guarded(self._steps.finish(call), cancelled=lambda: self._interleaved and call.abandoned)
         except Exception as error:  # noqa: BLE001  the author's code may raise anything
             call.error = error
         call.spend(POSTPROCESS)
@@ -216,15 +236,20 @@ def _tell(call: Call, function: Callable[..., object], *arguments: Any) -> None:
 
 def _resolve(calls: Sequence[Call]) -> None:
     for call in calls:
-        if not call.abandoned and call.settle is not None:
-            call.settle(call)
+        try:
+            if not call.abandoned and call.settle is not None:
+                call.settle(call)
+        except Exception:
+            logger.exception("an answer could not be given")
+        call.body, call.value, call.answer, call.error, call.settle = b"", None, None, None, None
 
 
 def _fulfil(done: asyncio.Future[Reply | streaming.Stream], call: Call) -> None:
     if done.done():
         return
-    if call.error is not None:
-        done.set_exception(_settable(call.error))
+    error, call.error = call.error, None  # a traceback leads to the call, and a circle would keep its body for a while
+    if error is not None:
+        done.set_exception(_settable(error))
     else:
         assert call.reply is not None
         done.set_result(call.reply)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, cast
 import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
 from cpr_kit.runtime.flow import EarlyAnswer, Flow, Trailers, is_all_body, is_reset, leave
@@ -24,6 +24,7 @@ from cpr_kit.runtime.head import (
     too_large,
     too_many_bytes,
 )
+from cpr_kit.runtime.shortcut import ShortWay
 from cpr_kit.runtime.watch import NEVER, Limits, Watch
 from cpr_kit.runtime.whole import Defaults, form
 
@@ -46,7 +47,7 @@ def guarded(limits: Limits) -> type[GuardedProtocol]:
     return type("Guarded", (GuardedProtocol,), {"limits": limits, "watch": Watch(limits), "defaults": Defaults()})
 
 
-class GuardedProtocol(HttpToolsProtocol):
+class GuardedProtocol(ShortWay):
     """Answers what is no request worth the application's time, in the one form of errors, and then closes.
 
     Whatever a client does, it costs bounded memory and bounded time. Sizes, times and counts are those of `limits`.
@@ -54,7 +55,6 @@ class GuardedProtocol(HttpToolsProtocol):
 
     limits: ClassVar[Limits]
     watch: ClassVar[Watch]
-    defaults: ClassVar[Defaults]
 
     def __init__(
         self,
@@ -79,7 +79,6 @@ class GuardedProtocol(HttpToolsProtocol):
         self._refused = False
         self._answer = b""  # the refusal, while earlier requests are unanswered
         self._discarded = 0
-        self._direct: Any = None  # the request that is answered without a task, if the last one is
         self._lingering = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -96,8 +95,6 @@ class GuardedProtocol(HttpToolsProtocol):
         self._held.clear()
         if self._running is not None:
             leave(self._running)
-        if self._direct is not None:
-            self._direct.leave()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -225,24 +222,12 @@ class GuardedProtocol(HttpToolsProtocol):
         if b"transfer-encoding" in fields and not self._upgrading:
             self.headers = Trailers()  # what comes after the body; the scope has the list of what came before
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        direct = getattr(app, "direct", None)
-        self._direct = direct(cycle, self.defaults) if direct is not None else None
-        if self._direct is None:
-            super()._start_asgi_task(cycle, app)
-        else:  # what has arrived of it, while it waited behind another request
-            self._direct.parts.append(bytes(cycle.body))
-            if not cycle.more_body:
-                self._direct.begin()
-
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
         if self._body_bytes > self.limits.max_body:
             raise too_large(self.limits)
         cycle = self.cycle
-        if self._is_direct():
-            self._direct.parts.append(body)
-        elif not cycle.response_complete:
+        if not cycle.response_complete:
             cycle.body += body
             if len(cycle.body) > HIGH_WATER_LIMIT:
                 self.flow.pause_reading()
@@ -259,10 +244,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self.cycle.more_body = False
         self.cycle.message_event.set()
         if self._is_direct():
-            self._direct.begin()
-
-    def _is_direct(self) -> bool:
-        return self._direct is not None and self._direct.cycle is self.cycle
+            self._go_short_or_long(self.cycle)
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
@@ -274,7 +256,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
         if self.pipeline:
             self._running, app = self.pipeline.pop()
-            self._start_asgi_task(self._running, app)
+            self.loop.call_soon(self._start_waiting, self._running, app)
         else:
             self._running = None
             self._rest()
@@ -300,6 +282,8 @@ class GuardedProtocol(HttpToolsProtocol):
             if self._head_bytes > self.limits.max_header_bytes:
                 self._refuse(too_many_bytes(len(self.url), self.limits))
             return
+        if self._is_direct():
+            self._go_short_or_long(self.cycle)
         if not self._raw_bytes:  # its first part
             self.deadline = self._since + min(self.limits.body_grace, self.limits.body_timeout)
             self.cycle.transport = cast("asyncio.Transport", EarlyAnswer(self.transport, self.finish))

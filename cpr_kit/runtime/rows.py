@@ -51,18 +51,29 @@ def size(value: Any) -> int:
 
 
 def join(values: Sequence[Any]) -> Any:
-    """One value with all rows, in order. All must have the same key."""
+    """One value with all rows, in order. All must have the same key.
+
+    It shares nothing with the values: a `predict` that changes what it is given may fail, and is then asked again.
+    """
     first = values[0]
     if isinstance(first, list):
-        return [row for value in values for row in value]
+        return [_copied(row) for value in values for row in value]
     if isinstance(first, dict):
-        joined = first.copy() if type(first) is dict else type(first)(first)
+        joined = type(first)((name, _copied(value)) for name, value in first.items() if name != _INSTANCES)
         for name in (_INSTANCES,) if _INSTANCES in first else first:
             joined[name] = join([value[name] for value in values])
         return joined
     import numpy as np
 
     return np.concatenate(values)
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_copied(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _copied(item) for name, item in value.items()}
+    return value
 
 
 def split(answer: Any, counts: Sequence[int]) -> list[Any]:
@@ -91,7 +102,7 @@ def _split_mapping(answer: Mapping[str, Any], counts: Sequence[int]) -> list[Any
 
 def _is_array(value: Any) -> bool:
     numpy = sys.modules.get("numpy")
-    return numpy is not None and isinstance(value, numpy.ndarray)
+    return numpy is not None and type(value) is numpy.ndarray
 
 
 def _array_key(value: Any) -> Hashable | None:

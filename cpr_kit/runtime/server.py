@@ -30,7 +30,7 @@ def main(environ: Mapping[str, str] = os.environ, *, limits: Limits | None = Non
     logs.configure()
     try:
         settings = Settings.from_environ(environ)
-        limits = limits or Limits.from_environ(environ)
+        limits = limits or Limits.from_environ(environ).for_requests(settings.request_timeout)
         inherited = os.environ.pop(_LISTENER, "")
         listener = _inherit(int(inherited)) if inherited else _listen(settings)
         _serve(listener, settings, limits, share=limits.workers > 1 and not inherited)

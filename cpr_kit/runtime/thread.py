@@ -110,9 +110,10 @@ async def guarded(work: Awaitable[_T], *, cancelled: Callable[[], bool] = lambda
         return await work
     except BaseException as error:
         tamed = tame(error, cancelled=cancelled())
-        if tamed is error:
-            raise
-        raise tamed from error
+        if tamed is not error:
+            raise tamed from error
+        del tamed  # else this frame and the error's traceback hold each other
+        raise
 
 
 async def crossed(call: Callable[[], Awaitable[_T]], loop: asyncio.AbstractEventLoop) -> _T:

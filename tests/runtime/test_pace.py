@@ -1,6 +1,7 @@
 """What is measured decides whether a turn runs on the server's loop."""
 
 import concurrent.futures
+import math
 import time
 
 import pytest
@@ -22,36 +23,36 @@ def pace(seconds, turns=32, kind=Pace):
     made = kind(service, clock)
     for _ in range(turns):
         service.observe(1, seconds)
-        made.observe(seconds, here=False)
+        made.observe(seconds, 40, here=False)
     return made, service, clock
 
 
 def test_a_model_with_short_turns_is_answered_on_the_loop_and_one_without_never():
-    assert pace(0.0003)[0].share(10) == 10
-    assert pace(0.003)[0].share(10) == 0
-    assert pace(0.0003, turns=31)[0].share(10) == 0
-    assert pace(0.0003, kind=Never)[0].share(10) == 0
+    assert pace(0.0003)[0].share(10, 40) == 10
+    assert pace(0.003)[0].share(10, 40) == 0
+    assert pace(0.0003, turns=31)[0].share(10, 40) == 0
+    assert pace(0.0003, kind=Never)[0].share(10, 40) == 0
 
 
 def test_one_long_turn_among_short_ones_keeps_a_model_in_its_thread():
     made, _, _ = pace(0.0003, turns=16)
-    made.observe(0.5, here=False)
+    made.observe(0.5, 40, here=False)
     for _ in range(31):
-        made.observe(0.0003, here=False)
-    assert made.share(1) == 0
-    made.observe(0.0003, here=False)
-    assert made.share(1) == 1
+        made.observe(0.0003, 40, here=False)
+    assert made.share(1, 40) == 0
+    made.observe(0.0003, 40, here=False)
+    assert made.share(1, 40) == 1
 
 
 def test_a_long_turn_on_the_loop_bars_it_for_longer_each_time():
     made, _, clock = pace(0.0003)
     for penalty in (10, 20, 40):
-        assert made.share(1) == 1
-        made.observe(3.0, here=True)
+        assert made.share(1, 40) == 1
+        made.observe(3.0, 40, here=True)
         for _ in range(32):
-            made.observe(0.0003, here=False)
+            made.observe(0.0003, 40, here=False)
         clock.now += penalty - 1
-        assert made.share(1) == 0
+        assert made.share(1, 40) == 0
         clock.now += 1
 
 
@@ -60,7 +61,23 @@ def test_no_more_are_taken_than_a_short_turn_answers():
     for _ in range(200):
         for requests in (1, 2, 4):
             service.observe(requests, 0.0005 + 0.0005 * requests)
-    assert made.share(60) == pytest.approx(7, abs=1)
+    assert made.share(60, 40) == pytest.approx(7, abs=1)
+
+
+def test_a_request_much_larger_than_those_that_were_measured_goes_to_the_thread():
+    made, _, _ = pace(0.0003)
+    assert made.share(1, 80) == 1
+    assert made.share(1, 81) == 0
+    assert made.share(1, math.inf) == 0
+
+
+def test_only_what_is_not_an_authors_own_runs_on_the_loop():
+    from cpr_kit import SklearnPredictor
+
+    assert SklearnPredictor.inline
+    for step in ("load", "preprocess", "predict", "postprocess"):
+        assert not type("Own", (SklearnPredictor,), {step: lambda self, value: value}).inline
+    assert type("Plain", (SklearnPredictor,), {}).inline
 
 
 def test_a_model_that_turns_slow_goes_back_to_its_thread_and_health_is_free(serve):

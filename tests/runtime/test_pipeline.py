@@ -129,7 +129,7 @@ def test_joined_equals_one_by_one_for_any_interleaving_fault_and_cancellation(th
     async def main():
         joined, alone = pipeline(model, thread, rows, delay), pipeline(kind(), thread, 1)
         for _ in range(32 if kind is InlineModel else 0):
-            joined._observe(1, 0.0001, here=False)
+            joined._observe(1, 0.0001, 1000, here=False)
         together = await asyncio.wait_for(asyncio.gather(*(send(joined, *request) for request in requests)), 30)
         singles = [await outcome(alone, numbers) for numbers, _, _ in requests]
         assert await asyncio.wait_for(outcome(joined, [[1]]), 30) == b'{"predictions":[1.0]}'

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+_STEPS = frozenset(("load", "preprocess", "predict", "postprocess"))
+
+
 class ArrayPredictor(Predictor):
     """A model file, found among the artifacts, behind the preprocessor saved beside it.
 
@@ -35,8 +38,8 @@ class ArrayPredictor(Predictor):
     One, because a server has a worker for each core: more threads than that only wait for each other.
     """
 
-    inline: ClassVar[bool] = False
-    """Whether short turns may run on the server's loop (`cpr_kit/runtime/pace.py`)."""
+    inline: bool = False
+    """Whether short turns may run on the server's loop (`pace.py`): only where nothing is an author's own."""
 
     _preprocessor: preprocessor.Preprocessor | None = None
     _signature: Signature = Signature()
@@ -48,7 +51,7 @@ class ArrayPredictor(Predictor):
             cls.max_batch_rows = None
         if "load" in own and "fork_safe" not in own:
             cls.fork_safe = None
-        if ("load" in own or "predict" in own) and "inline" not in own:
+        if not _STEPS.isdisjoint(own) and "inline" not in own:
             cls.inline = False
         if own.get("threads", 1) != 1 and "fork_safe" not in own:
             # OpenMP's pool does not survive a fork: a child that needs it waits for threads that are not there.
@@ -61,6 +64,7 @@ class ArrayPredictor(Predictor):
         declared = self._open(artifacts.choose(folder, self.files), kwargs)
         # Behind a preprocessor of the author's, what the model wants says nothing about the request.
         self._signature = Signature() if self._preprocessor else declared
+        self.inline = self.inline and self._preprocessor is None
 
     @abstractmethod
     def _open(self, path: Path, options: dict[str, Any]) -> Signature:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cpr_kit.errors import StartError
@@ -38,6 +38,10 @@ class Limits:
             memory=_memory(environ),
             container=cgroup.memory(root),
         )
+
+    def for_requests(self, timeout: float) -> Limits:
+        """No request that was accepted is cut off before its own time is over."""
+        return replace(self, drain=max(self.drain, timeout))
 
     def memory_of_worker(self, shared: int) -> int | None:
         """Bytes that each worker may have of its own when `shared` are common to all; None is no limit.

@@ -174,8 +174,10 @@ class Server(uvicorn.Server):
         try:
             await self.model.load()
         except Exception as error:  # noqa: BLE001  the author's code may raise anything
-            self._post.failed(error)
+            if not self.drains:
+                self._post.failed(error)
         if self.drains:
+            self.model.state = State.DRAINING
             return
         _settle()
         self._close_connections(False)

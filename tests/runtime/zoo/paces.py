@@ -21,6 +21,8 @@ class Doubles(ArrayPredictor):
 
 
 class FastThenSlow(Doubles):
+    inline = True
+
     def preprocess(self, request):
         time.sleep(request.get("parameters", {}).get("sleep", 0))
         return super().preprocess(request)
