@@ -229,7 +229,7 @@ class GuardedProtocol(ShortWay):
         cycle = self.cycle
         if not cycle.response_complete:
             cycle.body += body
-            if len(cycle.body) > HIGH_WATER_LIMIT:
+            if self.pipeline and len(cycle.body) > HIGH_WATER_LIMIT:  # it waits, and nobody takes its body
                 self.flow.pause_reading()
             cycle.message_event.set()
 
