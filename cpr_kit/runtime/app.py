@@ -26,6 +26,7 @@ _NOT_READY = {
     State.FAILED: "the model could not be loaded",
     State.DRAINING: "the server is stopping",
 }
+_MANY_PIECES = 256
 _SERVES = (State.READY, State.DRAINING)
 
 
@@ -159,17 +160,20 @@ class _Exchange:
     async def _read(self) -> bytes:
         """The body. Raises RequestError 413 as soon as it is known to be too large."""
         limit = self._app.settings.max_body
-        body = bytearray()
-        more = True
+        pieces: list[bytes] = []
+        size, more = 0, True
         while more:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
-            body += message.get("body", b"")
-            if len(body) > limit:
+            pieces.append(message.get("body", b""))
+            size += len(pieces[-1])
+            if size > limit:
                 raise RequestError(f"the body is larger than {limit} bytes, the most that this endpoint takes", 413)
+            if len(pieces) > _MANY_PIECES:
+                pieces = [b"".join(pieces)]  # an object for each byte would weigh many times the body
             more = message.get("more_body", False)
-        return bytes(body)
+        return b"".join(pieces)
 
     async def _reply(self, reply: Reply, timing: bytes) -> None:
         headers = [
