@@ -1,8 +1,8 @@
 """A prediction request between the guarded protocol and the model, without a task of its own.
 
-What `App` does in a coroutine for any ASGI server is done here in four callbacks: the body is there, the model has
-answered, time is up, the client has gone. A task, its context and ASGI's messages cost more than a small model.
-Streams and handlers of an author's own go the coroutine's way.
+What `App` does in a coroutine for any ASGI server is done here in five callbacks: the body is arriving, the body is
+there, the model has answered, time is up, the client has gone. A task, its context and ASGI's messages cost more than
+a small model. Streams and handlers of an author's own go the coroutine's way.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from cpr_kit.runtime import faults, trace, whole
 from cpr_kit.runtime.admission import Overloaded
+from cpr_kit.runtime.flow import CONTINUE
 from cpr_kit.runtime.leash import margin
 from cpr_kit.runtime.steps import Call, Reply
 
@@ -26,9 +27,9 @@ _LEFT = 499
 
 
 class Direct:
-    """One request. `begin` comes first, then the one of the other three that comes first."""
+    """One request. `wait` comes first if its body is not there yet, then `begin`, then one of the other three."""
 
-    __slots__ = ("_app", "_began", "_call", "_defaults", "_task", "_timer", "_trace", "cycle")
+    __slots__ = ("_app", "_began", "_call", "_defaults", "_entered", "_over", "_task", "_timer", "_trace", "cycle")
 
     def __init__(self, app: App, cycle: RequestResponseCycle, defaults: whole.Defaults) -> None:
         self._app, self.cycle, self._defaults = app, cycle, defaults
@@ -37,9 +38,35 @@ class Direct:
         self._call: Call | None = None
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._entered = self._over = False
+
+    def wait(self) -> None:
+        """The body is arriving. Whoever has no room for the request does not wait for the rest of it."""
+        self._enter()
+        cycle = self.cycle
+        if self._entered and cycle.waiting_for_100_continue:
+            cycle.waiting_for_100_continue = False
+            cycle.transport.write(CONTINUE)
 
     def begin(self) -> None:
         """The body is there."""
+        if not self._over and not self._entered:
+            self._enter()
+        if self._over:
+            return
+        app, cycle = self._app, self.cycle
+        body, cycle.body = bytes(cycle.body), bytearray()
+        self._call = call = Call(
+            body,
+            dict(cycle.scope["headers"]),
+            max_body=app.settings.max_body,
+            traced=self._trace,
+            home=asyncio.get_running_loop(),
+            settle=self._settled,
+        )
+        app.model.submit(call)
+
+    def _enter(self) -> None:
         app, counted = self._app, self._app.model.metrics
         try:
             app.gate.enter()
@@ -48,37 +75,32 @@ class Direct:
             counted.request(error.status_code, 0.0)
             head, body = faults.overloaded(error.message, error.retry_after)
             head += b"x-request-id: %b\r\n" % self._trace.request_id.encode()
+            self._over = True
             if not whole.send(self.cycle, self._defaults, error.status_code, head, body):
                 self._later(faults.respond(error))
             return
+        self._entered = True
         counted.in_flight(1)
-        loop = asyncio.get_running_loop()
         left = app.gate.timeout - margin(app.gate.timeout) - (time.perf_counter() - self._began)
-        self._timer = loop.call_later(max(0.0, left), self._expire)
-        self._call = call = Call(
-            bytes(self.cycle.body),
-            dict(self.cycle.scope["headers"]),
-            max_body=app.settings.max_body,
-            traced=self._trace,
-            home=loop,
-            settle=self._settled,
-        )
-        app.model.submit(call)
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, left), self._expire)
 
     def leave(self) -> None:
         """The client has gone."""
-        if self._call is not None and not self._call.abandoned:
-            self._app.model.abandon(self._call)
+        if self._entered and not self._over:
+            self._give_up()
             self._end(_LEFT)
         if self._task is not None:
             # After its first step, which enters what its last one leaves.
             asyncio.get_running_loop().call_soon(self._task.cancel)
 
     def _expire(self) -> None:
-        assert self._call is not None
-        self._app.model.abandon(self._call)
+        self._give_up()
         self._end(504)
         self._respond(faults.late(self._app.gate.timeout))
+
+    def _give_up(self) -> None:
+        if self._call is not None:
+            self._app.model.abandon(self._call)
 
     def _settled(self, call: Call) -> None:
         """The model has answered."""
@@ -99,11 +121,12 @@ class Direct:
             self._task = asyncio.get_running_loop().create_task(work)
 
     def _close(self) -> None:
-        assert self._call is not None
         assert self._timer is not None
         self._timer.cancel()
-        self._call.abandoned = True  # it is over: nothing that comes later counts
-        self._call.settle = None  # it leads back here, and a circle would wait for the garbage collector
+        self._over = True
+        if self._call is not None:
+            self._call.abandoned = True  # nothing that comes later counts
+            self._call.settle = None  # it leads back here, and a circle would wait for the garbage collector
 
     def _end(self, status: int) -> None:
         self._close()

@@ -17,7 +17,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,13 +29,6 @@ from cpr_kit.runtime.steps import POSTPROCESS, PREDICT, PREPROCESS, QUEUE, Call,
 from cpr_kit.runtime.thread import ModelThread, called, guarded, tame
 
 logger = logging.getLogger("cpr_kit")
-
-_LOOKS = 2
-"""Turns of the server's loop without a new request after which what waits is all that there is to wait for.
-
-A turn reads what the sockets hold; under load there is always more, and a batch that starts at once is small.
-An idle loop takes these turns in a few microseconds.
-"""
 
 
 @dataclass(frozen=True)
@@ -67,7 +60,6 @@ class Pipeline:
         self._waiting: collections.deque[Call] = collections.deque()
         self._woken = False
         self._largest: float = 0
-        self._seen = self._looks = 0
         self._turn = threading.Lock()
         self._interleaved = joined.rows <= 1 and _is_async(steps.predictor)
         self._limit = service.limit = max(1, joined.rows)
@@ -107,20 +99,13 @@ class Pipeline:
 
     def _start(self) -> None:
         """On the server's loop: a turn here, where turns are short and the model's thread is at rest; else there."""
-        if len(self._waiting) > self._seen:
-            self._seen, self._looks = len(self._waiting), 0
-        if self._looks < _LOOKS and len(self._waiting) < self._limit:
-            self._looks += 1
-            asyncio.get_running_loop().call_soon(self._start)
-            return
-        self._seen = self._looks = 0
         share = self._pace.share(len(self._waiting), self._largest)
         if not share:
             self._thread.call_soon(self._wake)
             return
         self._woken = False
         if self._turn.acquire(blocking=False):  # else whoever has the turn looks again when it ends
-            self._here = asyncio.get_running_loop().create_task(self._take(share, self._start))
+            _at_once(self._take(share, self._start))
 
     # From here on everything runs in the model's thread, but for the turns that `_start` takes.
 
@@ -213,6 +198,13 @@ class Pipeline:
 
     def _deliver(self, calls: Sequence[Call]) -> None:
         _tell(calls[0], _resolve, calls)
+
+
+def _at_once(turn: Coroutine[Any, Any, None]) -> None:
+    """Run to its end what waits for nothing: a task for it costs as much as a small model."""
+    with contextlib.suppress(StopIteration):
+        turn.send(None)
+        turn.throw(RuntimeError("the model's code waited on the server's loop"))
 
 
 def _cancel(call: Call) -> None:

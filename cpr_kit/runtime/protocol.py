@@ -12,7 +12,7 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
-from cpr_kit.runtime.flow import EarlyAnswer, Flow, Trailers, is_all_body, is_reset, leave
+from cpr_kit.runtime.flow import CONTINUE, EarlyAnswer, Flow, Trailers, is_all_body, is_reset, leave
 from cpr_kit.runtime.head import (
     NO_HEAD,
     Head,
@@ -34,7 +34,6 @@ logger = logging.getLogger("cpr_kit")
 _SLICE = 16 * 1024
 # A chunk of one byte takes six; a body that takes more is made of chunk extensions and trailers.
 _CHUNK_OVERHEAD = 8
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _FIRST_LOOK_S = 0.01
 
 _SPECIAL = frozenset((b"expect", b"transfer-encoding", b"upgrade"))  # these change what other bytes mean
@@ -244,7 +243,7 @@ class GuardedProtocol(ShortWay):
         self.cycle.more_body = False
         self.cycle.message_event.set()
         if self._is_direct():
-            self._go_short_or_long(self.cycle)
+            self._direct.begin()
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
@@ -282,11 +281,11 @@ class GuardedProtocol(ShortWay):
             if self._head_bytes > self.limits.max_header_bytes:
                 self._refuse(too_many_bytes(len(self.url), self.limits))
             return
-        if self._is_direct():
-            self._go_short_or_long(self.cycle)
         if not self._raw_bytes:  # its first part
             self.deadline = self._since + min(self.limits.body_grace, self.limits.body_timeout)
             self.cycle.transport = cast("asyncio.Transport", EarlyAnswer(self.transport, self.finish))
+            if self._is_direct():
+                self._direct.wait()
         self._raw_bytes += self._piece + 1
         if self._raw_bytes > _CHUNK_OVERHEAD * self._body_bytes + self.limits.max_header_bytes + _SLICE:
             self._refuse(Refusal(400, "the body's chunks hold less data than extensions"))
@@ -322,7 +321,7 @@ class GuardedProtocol(ShortWay):
         if self.transport.is_closing() or not self._owes():
             return
         if probe and not cycle.response_started and cycle.scope["http_version"] == "1.1":
-            self.transport.write(_CONTINUE)
+            self.transport.write(CONTINUE)
         if is_reset(self.transport):
             self.transport.abort()
         else:
@@ -347,6 +346,8 @@ class GuardedProtocol(ShortWay):
             if self.pipeline:
                 self.pipeline.popleft()
             leave(self.cycle)
+            if self._is_direct():
+                self._direct.leave()
         if self._owes():
             self._answer = answer
         else:

@@ -1,4 +1,4 @@
-"""Which way a request goes: a small one, which arrives whole, needs no task of its own."""
+"""Which way a request goes: one for the model needs no task of its own."""
 
 from __future__ import annotations
 
@@ -35,17 +35,12 @@ class ShortWay(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self._start_asgi_task(cycle, app)
-        if self._direct is not None:
-            self._go_short_or_long(cycle)
-
-    def _go_short_or_long(self, cycle: RequestResponseCycle) -> None:
-        """A request that has arrived whole goes the short way; one whose body is to be waited for has a task."""
-        direct, self._direct = self._direct, None
+        if self._direct is None:
+            return
         if cycle.more_body:
-            super()._start_asgi_task(cycle, self.app)
+            self._direct.wait()
         else:
-            self._direct = direct
-            direct.begin()
+            self._direct.begin()
 
     def _is_direct(self) -> bool:
         return self._direct is not None and self._direct.cycle is self.cycle

@@ -88,9 +88,9 @@ def report(where: str = "", recorder: Phases = phases) -> None:
     from cpr_kit.runtime import logs  # not above: `import cpr_kit` imports this file, and needs no log
 
     logs.revive()
-    seconds = recorder.seconds()
+    # Rounded once, so that the line and its fields never differ.
+    seconds = {name: round(took, 3) for name, took in recorder.seconds().items()}
     parts = {name: took for name, took in seconds.items() if name in _TOLD or took >= _LEAST_TOLD_S}
     line = ", ".join(f"{name} {took:.2f}" for name, took in parts.items() if name != "total")
-    fields = {name: round(took, 3) for name, took in seconds.items()}
     ready = ("the model is ready after %.2f s: %s%s", seconds["total"], line, where and f"; {where}")
-    logger.info(*ready, extra={"startup_seconds": fields})
+    logger.info(*ready, extra={"startup_seconds": seconds})

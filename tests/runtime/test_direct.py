@@ -1,4 +1,4 @@
-"""The short way of small requests: it keeps every rule of the long one, over real sockets."""
+"""The short way to the model: it keeps every rule of the long one, over real sockets."""
 
 import concurrent.futures
 import json
@@ -47,6 +47,76 @@ def test_a_body_in_pieces_and_a_large_one_are_answered(serve):
             client.sendall(piece)
             time.sleep(0.05)
         assert b"x" * 1000 in read_until(client, 1, b'"]}')
+
+
+def unfinished(server, extra=b""):
+    """A connection whose request the server waits for: half of its body is there."""
+    client = connect(server)
+    head, payload = raw({"instances": ["x" * 1000]}, extra=extra)
+    client.sendall(head + payload[:500])
+    return client, payload[500:]
+
+
+def leaves(client, rest):
+    client.close()
+
+
+def resets(client, rest):
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+
+
+def ends_early(client, rest):
+    client.shutdown(socket.SHUT_WR)
+    assert client.recv(1000).startswith(b"HTTP/1.1 400 ")
+
+
+def is_too_slow(client, rest):
+    assert client.recv(1000).startswith(b"HTTP/1.1 408 ")
+
+
+def is_late(client, rest):
+    assert client.recv(1000).startswith((b"HTTP/1.1 408 ", b"HTTP/1.1 504 "))  # both run out
+
+
+def finishes(client, rest):
+    client.sendall(rest)
+    assert client.recv(1000).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(
+    ("end", "timeout"),
+    [(leaves, "60"), (resets, "60"), (ends_early, "60"), (is_too_slow, "60"), (is_late, "0.5"), (finishes, "60")],
+)
+def test_a_body_that_is_arriving_has_a_place_and_gives_it_back_however_it_ends(serve, end, timeout):
+    server = serve("edges:Edges", CPR_SERVE_MAX_QUEUE="2", CPR_SERVE_REQUEST_TIMEOUT=timeout).ready()
+    waiting = [unfinished(server) for _ in range(2)]
+    time.sleep(0.2)
+    refused, _ = unfinished(server, b"Expect: 100-continue\r\n")
+    assert read_until(refused, 1, b"\r\n\r\n").startswith(b"HTTP/1.1 429 ")
+    refused.close()
+
+    for client, rest in waiting:
+        end(client, rest)
+    time.sleep(0.2)
+    again = [unfinished(server) for _ in range(2)]
+    for client, rest in again:
+        finishes(client, rest)
+    for client, _ in waiting + again:
+        client.close()
+
+
+def test_a_connection_goes_on_after_a_refusal_that_came_before_the_body(serve):
+    server = serve("edges:Edges", CPR_SERVE_MAX_QUEUE="1").ready()
+    first, first_rest = unfinished(server)
+    time.sleep(0.2)
+    second, rest = unfinished(server)
+    read_until(second, 1)
+    finishes(first, first_rest)
+    second.sendall(rest + b"".join(raw({"instances": [1]})))
+    assert read_until(second, 1, b'{"predictions":[1]}').startswith(b"HTTP/1.1 200 ")
+    first.close()
+    second.close()
 
 
 @pytest.mark.parametrize(
