@@ -1,6 +1,7 @@
 """What is measured: one function for each group of rows, called with one server, in turns. Times are milliseconds."""
 
 import contextlib
+import dataclasses
 import itertools
 import json
 import math
@@ -18,12 +19,15 @@ from typing import Any
 import load
 import processes
 from environments import HERE, NotHere
+from images import images
 from running import Job, Place, Running, Server, serving
 from servers import KIT, ROOT, SERVERS
 
 Values = dict[str, float]
 
 WARM_S = 1
+PAIR_S = 1
+PAIRS = 5
 SLOW_S = 3
 PROBES_PER_S = 20
 OVERLOAD = 5
@@ -61,10 +65,23 @@ class Bench:
         return done
 
 
+@dataclass(frozen=True, kw_only=True)
+class Burst:
+    """What is asked again and again of servers that are up at once, by those of `servers` that take part."""
+
+    model: str
+    run: Callable[[Bench, Running], Values]
+    servers: tuple[str, ...]
+
+
 def iris(bench: Bench, server: Server) -> Values:
     with bench.serving(server, Job(model="iris")) as running:
         load.closed(running.request(), connections=16, seconds=WARM_S)
-        at_64, at_16, at_1 = (bench.closed(running.request(), number) for number in (64, 16, 1))
+        return iris_burst(bench, running)
+
+
+def iris_burst(bench: Bench, running: Running) -> Values:
+    at_64, at_16, at_1 = (bench.closed(running.request(), number) for number in (64, 16, 1))
     return {"rate64": at_64.rate, "p99_64": at_64.p99, "rate16": at_16.rate, "median1": at_1.p50, "rate1": at_1.rate}
 
 
@@ -82,7 +99,25 @@ def wide(bench: Bench, server: Server) -> Values:
     """32 rows of 784 floats as JSON, 16 connections."""
     with bench.serving(server, Job(model="wide")) as running:
         load.closed(running.request(), connections=4, seconds=WARM_S)
-        return {"json": bench.closed(running.request(), 16).rate}
+        return wide_burst(bench, running)
+
+
+def wide_burst(bench: Bench, running: Running) -> Values:
+    return {"json": bench.closed(running.request(), 16).rate}
+
+
+def pairs(bench: Bench, burst: Burst, servers: list[Server]) -> Iterator[tuple[str, Values]]:
+    """Servers of one model that are all up at once, asked in short turns: this machine's speed changes within minutes,
+    and a ratio of what was measured minutes apart says more of that than of the servers.
+    """
+    short = dataclasses.replace(bench, seconds=PAIR_S)
+    with contextlib.ExitStack() as stack:
+        up = {server.name: stack.enter_context(bench.serving(server, Job(model=burst.model))) for server in servers}
+        for running in up.values():
+            load.closed(running.request(), connections=16, seconds=WARM_S)
+        for number in range(PAIRS):
+            for name in list(up) if number % 2 == 0 else list(up)[::-1]:
+                yield name, burst.run(short, up[name])
 
 
 def npy(bench: Bench, server: Server) -> Values:
@@ -233,14 +268,17 @@ class Measure:
     servers: tuple[str, ...] = ("cpr_kit", "google")
     once: tuple[str, ...] = ()
     together: bool = False
+    burst: Burst | None = None
 
 
 _ALL = tuple(SERVERS)
 _PEERS = tuple(name for name in SERVERS if name != "bare")
 MEASURES = {
-    "iris": Measure(run=iris, servers=_ALL),
+    "iris": Measure(
+        run=iris, servers=_ALL, burst=Burst(model="iris", run=iris_burst, servers=("cpr_kit", "google", "bare"))
+    ),
     "author": Measure(run=author, servers=("cpr_kit",)),
-    "wide": Measure(run=wide),
+    "wide": Measure(run=wide, burst=Burst(model="wide", run=wide_burst, servers=("cpr_kit", "google"))),
     "npy": Measure(run=npy, servers=("cpr_kit",)),
     "forest": Measure(run=forest),
     "start": Measure(run=start, servers=_PEERS),
@@ -250,4 +288,5 @@ MEASURES = {
     "memory": Measure(run=memory, servers=("cpr_kit",), once=("cpr_kit",)),
     "modules": Measure(run=modules, once=("cpr_kit", "google")),
     "artifacts": Measure(run=artifacts, servers=("cpr_kit",), once=("cpr_kit",)),
+    "images": Measure(run=images, once=("cpr_kit", "google")),
 }

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import report
 from environments import FOLDER, HERE, NotHere
-from measures import MEASURES, Bench, Measure, Values
+from measures import MEASURES, Bench, Measure, Values, pairs
 from servers import KIT, SERVERS
 from table import Failures, Results
 
@@ -28,11 +28,12 @@ def main() -> int:
     if options.redraw:
         saved = json.loads(LAST.read_text())
         return finish(saved["results"], unpacked(saved["failures"]), saved["about"], write=options.write)
-    if not shutil.which("wrk"):
+    if set(options.only) - {"images"} and not shutil.which("wrk"):
         print("wrk is not installed here; run: apt-get install wrk")
         return 3
     began, failures = time.monotonic(), Failures()
-    here = installed(options.servers or list(SERVERS), failures)
+    taking_part = {server for name in options.only for server in MEASURES[name].servers}
+    here = installed(options.servers or [each for each in SERVERS if each in taking_part], failures)
     if "cpr_kit" not in here:
         KIT.prepare()  # the load and the models are made there
     results: Results = {name: {} for name in options.only}
@@ -91,6 +92,10 @@ def turn(bench: Bench, name: str, servers: list[str], number: int, results: Resu
     """One round of one measure. Each second round goes backwards, so that none always has the warm machine."""
     measure = MEASURES[name]
     servers = [each for each in servers if (number == 0 or each not in measure.once) and (name, each) not in failures]
+    if measure.burst:
+        together = [each for each in servers if each in measure.burst.servers]
+        compare(bench, name, together, results, failures)
+        servers = [each for each in servers if each not in together]
     order = servers if number % 2 == 0 else servers[::-1]
     pool = concurrent.futures.ThreadPoolExecutor(len(order) if measure.together and order else 1)
     with pool:
@@ -104,15 +109,28 @@ def turn(bench: Bench, name: str, servers: list[str], number: int, results: Resu
             results[name].setdefault(server, []).append(values)
 
 
+def compare(bench: Bench, name: str, servers: list[str], results: Results, failures: Failures) -> None:
+    """One round of those that are compared closely: each value of one has its pair of each other."""
+    try:
+        for server, values in pairs(bench, MEASURES[name].burst, [SERVERS[each] for each in servers]):
+            results[name].setdefault(server, []).append(values)
+            print(f"{name}, {server}: {told(values)}", file=sys.stderr, flush=True)
+    except (NotHere, RuntimeError) as error:
+        failures[name, "cpr_kit"] = str(error)
+
+
 def attempt(bench: Bench, measure: Measure, server: str) -> tuple[Values, str]:
     """The values, or none of them and the reason."""
     try:
         values = measure.run(bench, SERVERS[server])
     except (NotHere, RuntimeError, ValueError, KeyError) as error:
         return {}, str(error) if isinstance(error, NotHere) else f"{type(error).__name__}: {error}"
-    shown = ", ".join(f"{key} {value:.4g}" for key, value in values.items())
-    print(f"{measure.run.__name__}, {server}: {shown}", file=sys.stderr, flush=True)
+    print(f"{measure.run.__name__}, {server}: {told(values)}", file=sys.stderr, flush=True)
     return values, ""
+
+
+def told(values: Values) -> str:
+    return ", ".join(f"{key} {value:.4g}" for key, value in values.items())
 
 
 def unpacked(failures: list[list[str]]) -> Failures:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+import time
+from typing import Protocol
 
 from cpr_kit.errors import CprError
+from cpr_kit.runtime.leash import margin
 
 _FORGETTING = 0.95
 _SAME = 1e-9
@@ -59,6 +63,44 @@ class Overloaded(CprError):
         self.reason = reason
 
 
+class Expiring(Protocol):
+    """What has been inside for its whole time is told so."""
+
+    def expire(self) -> None: ...
+
+
+class Deadlines:
+    """Expires whatever stays longer than `seconds`. All have the same time, so one timer does for all of them."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._ends: dict[Expiring, float] = {}  # the oldest first
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, request: Expiring, began: float) -> None:
+        """`began` is of time.perf_counter."""
+        self._ends[request] = began + self._seconds
+        if self._timer is None:
+            self._wait(self._seconds)
+
+    def remove(self, request: Expiring) -> None:
+        self._ends.pop(request, None)
+
+    def _wait(self, seconds: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, seconds), self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        while self._ends:
+            request, end = next(iter(self._ends.items()))
+            left = end - time.perf_counter()
+            if left > 0:
+                self._wait(left)
+                return
+            del self._ends[request]
+            request.expire()
+
+
 class Gate:
     """Counts the requests inside and refuses those that would wait in vain. Used by one event loop."""
 
@@ -67,6 +109,7 @@ class Gate:
         self.timeout = timeout
         self.service = service
         self.inside = 0
+        self.deadlines = Deadlines(timeout - margin(timeout))
 
     def enter(self) -> None:
         """Raises Overloaded at once; otherwise `leave` must follow."""

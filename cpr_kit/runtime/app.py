@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
@@ -12,7 +12,7 @@ from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from cpr_kit.errors import RequestError
-from cpr_kit.runtime import faults, trace, whole
+from cpr_kit.runtime import faults, trace
 from cpr_kit.runtime.admission import Gate, Overloaded
 from cpr_kit.runtime.direct import Direct
 from cpr_kit.runtime.leash import Leash
@@ -20,6 +20,7 @@ from cpr_kit.runtime.model import Model, State
 from cpr_kit.runtime.settings import Settings
 from cpr_kit.runtime.steps import Call, Reply
 from cpr_kit.runtime.streaming import Stream
+from cpr_kit.runtime.whole import Defaults
 
 _NOT_READY = {
     State.LOADING: "the model is still loading",
@@ -55,12 +56,12 @@ class App:
         else:
             await route(scope, receive, send)
 
-    def direct(self, cycle: RequestResponseCycle, defaults: whole.Defaults) -> Direct | None:
-        """The short way for the guarded protocol, where there is one for this request."""
+    def direct(self, cycle: RequestResponseCycle, fields: Mapping[bytes, bytes], defaults: Defaults) -> Direct | None:
+        """The short way for the guarded protocol, where there is one for this request. `fields` are its headers."""
         scope, model = cycle.scope, self.model
         if scope["path"] != self._predict_route or scope["method"] != "POST" or model.state not in _SERVES:
             return None
-        return Direct(self, cycle, defaults) if model.reads_whole_requests else None
+        return Direct(self, cycle, fields, defaults) if model.reads_whole_requests else None
 
     async def stream(self, stream: Stream, cycle: RequestResponseCycle, traced: trace.Trace, began: float) -> None:
         """The rest of a request that went the short way and turned out to be answered by a stream."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
@@ -17,8 +18,8 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from cpr_kit.runtime import faults, trace, whole
 from cpr_kit.runtime.admission import Overloaded
 from cpr_kit.runtime.flow import CONTINUE
-from cpr_kit.runtime.leash import margin
 from cpr_kit.runtime.steps import Call, Reply
+from cpr_kit.runtime.whole import Defaults
 
 if TYPE_CHECKING:
     from cpr_kit.runtime.app import App
@@ -29,15 +30,16 @@ _LEFT = 499
 class Direct:
     """One request. `wait` comes first if its body is not there yet, then `begin`, then one of the other three."""
 
-    __slots__ = ("_app", "_began", "_call", "_defaults", "_entered", "_over", "_task", "_timer", "_trace", "cycle")
+    __slots__ = ("_app", "_began", "_call", "_defaults", "_entered", "_fields", "_over", "_task", "_trace", "cycle")
 
-    def __init__(self, app: App, cycle: RequestResponseCycle, defaults: whole.Defaults) -> None:
-        self._app, self.cycle, self._defaults = app, cycle, defaults
+    def __init__(
+        self, app: App, cycle: RequestResponseCycle, fields: Mapping[bytes, bytes], defaults: Defaults
+    ) -> None:
+        self._app, self.cycle, self._fields, self._defaults = app, cycle, fields, defaults
         self._began = time.perf_counter()
-        self._trace = trace.of(cycle.scope["headers"])  # type: ignore[arg-type]
+        self._trace = trace.of(cycle.scope["headers"], fields)  # type: ignore[arg-type]
         self._call: Call | None = None
         self._task: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
         self._entered = self._over = False
 
     def wait(self) -> None:
@@ -58,7 +60,7 @@ class Direct:
         body, cycle.body = bytes(cycle.body), bytearray()
         self._call = call = Call(
             body,
-            dict(cycle.scope["headers"]),
+            self._fields,
             max_body=app.settings.max_body,
             traced=self._trace,
             home=asyncio.get_running_loop(),
@@ -81,8 +83,7 @@ class Direct:
             return
         self._entered = True
         counted.in_flight(1)
-        left = app.gate.timeout - margin(app.gate.timeout) - (time.perf_counter() - self._began)
-        self._timer = asyncio.get_running_loop().call_later(max(0.0, left), self._expire)
+        app.gate.deadlines.add(self, self._began)
 
     def leave(self) -> None:
         """The client has gone."""
@@ -93,7 +94,7 @@ class Direct:
             # After its first step, which enters what its last one leaves.
             asyncio.get_running_loop().call_soon(self._task.cancel)
 
-    def _expire(self) -> None:
+    def expire(self) -> None:
         self._give_up()
         self._end(504)
         self._respond(faults.late(self._app.gate.timeout))
@@ -121,8 +122,7 @@ class Direct:
             self._task = asyncio.get_running_loop().create_task(work)
 
     def _close(self) -> None:
-        assert self._timer is not None
-        self._timer.cancel()
+        self._app.gate.deadlines.remove(self)
         self._over = True
         if self._call is not None:
             self._call.abandoned = True  # nothing that comes later counts

@@ -35,9 +35,10 @@ class Head(NamedTuple):
     url: bytes
     version: str
     headers: list[tuple[bytes, bytes]]
+    fields: dict[bytes, bytes]
 
 
-NO_HEAD = Head(b"", b"", "", [])
+NO_HEAD = Head(b"", b"", "", [], {})
 
 
 def check_size(head: Head, limits: Limits) -> None:

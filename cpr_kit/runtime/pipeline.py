@@ -17,7 +17,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,7 +149,19 @@ class Pipeline:
 
     async def _work(self, calls: Sequence[Call]) -> None:
         began, size = time.perf_counter(), max(len(call.body) for call in calls)
-        await self._batcher.run([call for call in calls if not call.abandoned and await self._prepared(call)])
+        ready = []
+        for call in calls:
+            if call.abandoned:
+                continue
+            self._metrics.waited(call.spend(QUEUE))
+            if pending := self._begun(call, self._steps.prepare):
+                await pending
+            call.spend(PREPROCESS)
+            if call.error is None:
+                ready.append(call)
+            else:
+                self._deliver([call])
+        await self._batcher.run(ready)
         if not self._interleaved:
             observe = functools.partial(self._observe, here=_home(calls[0]))
             _tell(calls[0], observe, len(calls), time.perf_counter() - began, size)
@@ -158,17 +170,21 @@ class Pipeline:
         self._service.observe(requests, seconds)
         self._pace.observe(seconds, size, here=here)
 
-    async def _prepared(self, call: Call) -> bool:
-        self._metrics.waited(call.spend(QUEUE))
+    def _begun(self, call: Call, step: Callable[[Call], Awaitable[None] | None]) -> Awaitable[None] | None:
+        """Do one step of one call; of asynchronous code, what is left to await. What it raises is the call's error."""
         trace.current.set(call.trace)
         try:
-            await guarded(self._steps.prepare(call), cancelled=lambda: self._interleaved and call.abandoned)
+            pending = step(call)
+        except BaseException as error:  # noqa: BLE001  the author's code may raise anything
+            call.error = tame(error, cancelled=False)
+            return None
+        return pending and self._ended(call, pending)
+
+    async def _ended(self, call: Call, pending: Awaitable[None]) -> None:
+        try:
+            await guarded(pending, cancelled=lambda: self._interleaved and call.abandoned)
         except Exception as error:  # noqa: BLE001  the author's code may raise anything
             call.error = error
-            self._deliver([call])
-            return False
-        call.spend(PREPROCESS)
-        return True
 
     async def _predict(self, calls: Sequence[Call], value: Any) -> Any:
         for call in calls:
@@ -185,16 +201,10 @@ class Pipeline:
         for call in calls:
             call.spend(PREDICT)
             if call.error is None:
-                await self._finish(call)
+                if pending := self._begun(call, self._steps.finish):
+                    await pending
+                call.spend(POSTPROCESS)
         self._deliver(calls)
-
-    async def _finish(self, call: Call) -> None:
-        trace.current.set(call.trace)
-        try:
-            await guarded(self._steps.finish(call), cancelled=lambda: self._interleaved and call.abandoned)
-        except Exception as error:  # noqa: BLE001  the author's code may raise anything
-            call.error = error
-        call.spend(POSTPROCESS)
 
     def _deliver(self, calls: Sequence[Call]) -> None:
         _tell(calls[0], _resolve, calls)

@@ -196,6 +196,8 @@ class GuardedProtocol(ShortWay):
             self._inspect()
             if self._upgrading:
                 return
+        else:
+            self._fields = self._usual.fields
         earlier = self.cycle
         super().on_headers_complete()
         self._phase = _BODY
@@ -206,15 +208,15 @@ class GuardedProtocol(ShortWay):
             self.cycle.keep_alive = False
 
     def _inspect(self) -> None:
-        fields = dict(self.headers)
-        head = Head(self.parser.get_method(), self.url, self.parser.get_http_version(), self.headers)
+        self._fields = fields = dict(self.headers)
+        head = Head(self.parser.get_method(), self.url, self.parser.get_http_version(), self.headers, fields)
         if self._head_bytes + self._piece > self.limits.max_header_bytes:
             check_size(head, self.limits)
         check(head, fields, self.limits)
         if self.url != self._usual.url:
             self.url = origin_form(self.url, self.limits)
         if _SPECIAL.isdisjoint(fields):
-            self._usual = Head(head.method, self.url, head.version, self.headers.copy())
+            self._usual = Head(head.method, self.url, head.version, self.headers.copy(), fields)
             return
         self.expect_100_continue = b"expect" in fields and head.version == "1.1"
         self._upgrading = self.parser.should_upgrade()

@@ -16,6 +16,7 @@ class ShortWay(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self._fields: dict[bytes, bytes] = {}  # of the head that came last
         self._direct: Any = None  # the last request of this connection, if it goes the short way
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -26,7 +27,10 @@ class ShortWay(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         direct = getattr(app, "direct", None)
-        self._direct = direct(cycle, self.defaults) if direct is not None else None
+        if direct is not None:
+            fields = self._fields if cycle is self.cycle else dict(cycle.scope["headers"])
+            direct = direct(cycle, fields, self.defaults)
+        self._direct = direct
         if self._direct is None:
             super()._start_asgi_task(cycle, app)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from cpr_kit.contract import MAX_BODY
 from cpr_kit.runtime import streaming, trace
 from cpr_kit.runtime.codecs import table
 from cpr_kit.runtime.serializer import JSON, Serializer, media_type
-from cpr_kit.runtime.thread import called
+from cpr_kit.runtime.thread import called, is_awaitable
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -88,23 +88,37 @@ class Steps:
             names=getattr(getattr(predictor, "signature", None), "names", None),
         )
 
-    async def prepare(self, call: Call) -> None:
-        """From bytes to what `predict` takes."""
+    def prepare(self, call: Call) -> Awaitable[None] | None:
+        """From bytes to what `predict` takes. What is to be awaited comes back: there is nothing for sync code."""
         body = table.inflate(call.body, call.header(b"content-encoding"), call.max_body)
         content_type = call.header(b"content-type")
         if self.serializer is None:
             value = table.decode(body, content_type, self._wants)
         else:
             value = self.serializer.deserialize(body, media_type(content_type))
-        call.value = await called(self.predictor.preprocess, value)
+        value = self.predictor.preprocess(value)
+        if is_awaitable(value):
+            return _prepared(call, value)
+        call.value = value
+        return None
 
-    async def finish(self, call: Call) -> None:
-        """From the answer of `predict` to bytes, or to a stream of them."""
-        accept = call.header(b"accept")
+    def finish(self, call: Call) -> Awaitable[None] | None:
+        """From the answer of `predict` to bytes, or to a stream of them; awaited as `prepare` is."""
         if streaming.is_stream(call.answer):
+            accept = call.header(b"accept")
             call.reply = streaming.Stream(call.answer, self.predictor.postprocess, accept)
-            return
-        result = await called(self.predictor.postprocess, call.answer)
+            return None
+        result = self.predictor.postprocess(call.answer)
+        if is_awaitable(result):
+            return self._finished(call, result)
+        self._encode(call, result)
+        return None
+
+    async def _finished(self, call: Call, result: Awaitable[Any]) -> None:
+        self._encode(call, await result)
+
+    def _encode(self, call: Call, result: Any) -> None:
+        accept = call.header(b"accept")
         if streaming.is_stream(result):
             call.reply = streaming.Stream(result, None, accept)
             return
@@ -117,6 +131,10 @@ class Steps:
             if content_type.startswith("text/") and "charset=" not in content_type:
                 content_type += "; charset=utf-8"
         call.reply = Reply(*_shrunk(body, content_type, call.header(b"accept-encoding")))
+
+
+async def _prepared(call: Call, value: Awaitable[Any]) -> None:
+    call.value = await value
 
 
 def _shrunk(body: bytes, content_type: str, accept_encoding: str | None) -> tuple[bytes, str, str | None]:
@@ -136,6 +154,10 @@ def _wants_array(cls: type) -> bool:
     return False
 
 
+async def _nothing() -> None:
+    pass
+
+
 async def respond(steps: Steps, request: Request) -> Response:
     """All of it for one request of a handler of the author's own."""
     from starlette.responses import Response, StreamingResponse
@@ -143,9 +165,9 @@ async def respond(steps: Steps, request: Request) -> Response:
     body = await request.body()
     headers = dict(request.scope["headers"])
     call = Call(body, headers, max_body=max(MAX_BODY.values()), traced=trace.current.get() or trace.of([]))
-    await steps.prepare(call)
+    await (steps.prepare(call) or _nothing())
     call.answer = await called(steps.predictor.predict, call.value)
-    await steps.finish(call)
+    await (steps.finish(call) or _nothing())
     reply = call.reply
     assert reply is not None
     if isinstance(reply, Reply):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import re
+from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import NamedTuple
 
@@ -46,8 +47,13 @@ current: ContextVar[Trace | None] = ContextVar("current", default=None)
 """The request that the code which runs now works for; the log reads it."""
 
 
-def of(headers: list[tuple[bytes, bytes]]) -> Trace:
-    """Read ASGI's headers. What is malformed, or there twice, counts as not there; nothing raises."""
+def of(headers: list[tuple[bytes, bytes]], fields: Mapping[bytes, bytes] | None = None) -> Trace:
+    """Read ASGI's headers. What is malformed, or there twice, counts as not there; nothing raises.
+
+    `fields` is `dict(headers)` where that is known already.
+    """
+    if fields is not None and _NAMES.isdisjoint(fields):
+        return Trace(_made())
     found = {}
     for name, value in headers:
         if name in _NAMES:

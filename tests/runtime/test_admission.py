@@ -1,8 +1,11 @@
+import asyncio
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cpr_kit.runtime.admission import Gate, Overloaded, ServiceTime
+from cpr_kit.runtime.admission import Deadlines, Gate, Overloaded, ServiceTime
 
 
 def gate(max_queue=10, timeout=1.0, turns=(), limit=1):
@@ -63,3 +66,30 @@ def test_an_estimate_is_never_negative(turns, requests):
     for size, seconds in turns:
         service.observe(size, seconds)
     assert service.expected(requests) >= 0
+
+
+class Staying:
+    def __init__(self, ended):
+        self.ended = ended
+
+    def expire(self):
+        self.ended.append(self)
+
+
+def test_whatever_stays_for_its_whole_time_expires_in_order_and_nothing_else_does():
+    async def play():
+        deadlines, ended = Deadlines(0.05), []
+        first, gone, second = (Staying(ended) for _ in range(3))
+        deadlines.add(first, time.perf_counter())
+        deadlines.add(gone, time.perf_counter())
+        await asyncio.sleep(0.01)
+        deadlines.add(second, time.perf_counter())
+        deadlines.remove(gone)
+        deadlines.remove(gone)
+        await asyncio.sleep(0.2)
+        assert ended == [first, second]
+        deadlines.add(gone, time.perf_counter() - 1)
+        await asyncio.sleep(0.1)
+        assert ended == [first, second, gone]
+
+    asyncio.run(play())
