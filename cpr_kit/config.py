@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
 import types
 import typing
@@ -25,15 +26,21 @@ else:
     import tomli as tomllib
 
 FILE = "cpr.toml"
+_PORTS = (8080,)
+_PLATFORM = re.compile(r"linux/[a-z0-9_-]+(/[a-z0-9.]+)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSection:
-    """What is served. Classes are written `module:Class`; paths are relative to cpr.toml."""
+    """What is served. Classes are written `module:Class`; paths are relative to cpr.toml.
+
+    `app` is an ASGI application of the user's own, `module:name`, in place of predictor, handler and preprocessor.
+    """
 
     predictor: str | None = None
     preprocessor: str | None = None
     handler: str | None = None
+    app: str | None = None
     artifacts: str | None = None
     requirements: str | None = None
     extra_packages: tuple[str, ...] = ()
@@ -51,15 +58,36 @@ class ModelSection:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSection:
-    """How the image is made. `dockerfile` names the user's own Dockerfile; then `template` has no say."""
+    """How the image is made. `dockerfile` names the user's own Dockerfile; then `template` has no say.
+
+    From `command` on: what an image with a server of its own is started with, and how it is asked.
+    """
 
     name: str | None = None
     base: str = "python:3.11-slim"
     template: str = "python"
     dockerfile: str | None = None
-    platform: str | None = None
+    platform: str = "linux/amd64"  # what Vertex AI runs, whatever this machine is
     env: Mapping[str, str] = field(default_factory=dict)
-    ports: tuple[int, ...] = (8080,)
+    ports: tuple[int, ...] = _PORTS
+    sdk: bool = False  # google-cloud-aiplatform is in the image even where the kit has all that the code uses of it
+    command: tuple[str, ...] = ()
+    args: tuple[str, ...] = ()
+    predict_route: str | None = None
+    health_route: str | None = None
+    shared_memory_mb: int | None = None
+
+    def __post_init__(self) -> None:
+        if not _PLATFORM.fullmatch(self.platform):
+            raise ConfigError(
+                f'[image] platform (CPR_IMAGE_PLATFORM, --platform) is "{self.platform}"; '
+                "it is written linux/amd64, or linux/arm64"
+            )
+
+    @property
+    def names_ports(self) -> bool:
+        """Whether anyone named ports; if not, an image with a server of its own may say its port with EXPOSE."""
+        return self.ports is not _PORTS
 
 
 @dataclass(frozen=True, kw_only=True)

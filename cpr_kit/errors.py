@@ -10,7 +10,7 @@
     ├── LackingError              exit 3     this machine lacks something
     │   ├── MissingExtra                     an optional library
     │   └── EngineUnavailable                no container engine answers
-    ├── BuildError                exit 1     the image could not be built: step and last lines
+    ├── BuildError                exit 1, 3  the image could not be built: step, last lines, why, what to do
     ├── ContainerError            exit 1     a container died or never became healthy: its logs
     ├── StartError                exit 1     the model server could not start: cause and remedy
     └── PredictionError           exit 4     the model answered with an error
@@ -90,13 +90,23 @@ class EngineUnavailable(LackingError):
 
 
 class BuildError(CprError):
-    """The image could not be built. `step` is the instruction that failed, `tail` its last lines."""
+    """The image could not be built. `step` is the instruction that failed, `tail` its last lines.
 
-    def __init__(self, step: str, tail: tuple[str, ...] = ()) -> None:
-        lines = "".join(f"\n    {line}" for line in tail)
-        super().__init__(f"the build failed at: {step}{lines}")
+    `cause` and `remedy` say why and what to do, where that is known. The exit code is 3 when this machine is at
+    fault (`lacking`): a disk, a network, an engine; 1 when what was to be built is.
+    """
+
+    def __init__(
+        self, step: str, tail: tuple[str, ...] = (), *, cause: str = "", remedy: str = "", lacking: bool = False
+    ) -> None:
+        lines = [f"the build failed at: {step}", *(f"    {line}" for line in tail)]
+        lines += [f"  why: {cause}"] * bool(cause) + [f"  do: {remedy}"] * bool(remedy)
+        super().__init__("\n".join(lines))
         self.step = step
         self.tail = tail
+        self.cause = cause
+        self.remedy = remedy
+        self.exit_code = LackingError.exit_code if lacking else BuildError.exit_code
 
 
 class ContainerError(CprError):

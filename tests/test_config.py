@@ -183,7 +183,15 @@ def test_a_folder_that_is_none_is_named(tmp_path):
 
 def test_an_empty_variable_leaves_a_value_that_must_be_there(read):
     image = read("", {"CPR_IMAGE_BASE": "", "CPR_IMAGE_TEMPLATE": "", "CPR_IMAGE_PLATFORM": ""}).image
-    assert (image.base, image.template, image.platform) == ("python:3.11-slim", "python", None)
+    assert (image.base, image.template, image.platform) == ("python:3.11-slim", "python", "linux/amd64")
+
+
+def test_the_platform_is_vertex_ais_unless_another_is_named(read):
+    assert read("").image.platform == "linux/amd64"
+    assert read('[image]\nplatform = "linux/arm64/v8"').image.platform == "linux/arm64/v8"
+    for wrong in ("amd64", "windows/amd64", "linux/", "linux/amd64 --x", "linux/a/b/c"):
+        with pytest.raises(ConfigError, match="it is written linux/amd64"):
+            read("", {"CPR_IMAGE_PLATFORM": wrong})
 
 
 def test_a_byte_order_mark_and_windows_line_ends_are_no_matter(read):

@@ -6,12 +6,14 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from cpr_kit.build import ignore, index, template, wheel
+from cpr_kit.build import ignore, index, lock, requirements, rules, template, wheel
 from cpr_kit.build.ignore import Ignore
 from cpr_kit.build.source import Source
+from cpr_kit.engine.manifest import tree_digest
+from cpr_kit.engine.reaper import FULL
 from cpr_kit.errors import SourceError
 
 IMAGE = "image.json"
@@ -19,7 +21,11 @@ DOCKERFILE = "Dockerfile"
 KIT = ".cpr"
 """A user's own Dockerfile installs the kit with `COPY .cpr/ /tmp/kit/` and `pip install /tmp/kit/*.whl`."""
 
+EJECTED = ".cpr-eject.json"
+"""In a folder that `cpr build --eject` made: the files that it wrote, with their digests."""
+
 _FOLDER_MODE = 0o755
+_EPOCH = 315532800  # 1980, as in the templates' scripts
 
 
 def make(source: Source, folder: Path) -> dict[str, str]:
@@ -31,16 +37,23 @@ def make(source: Source, folder: Path) -> dict[str, str]:
         (folder / ignore.FILE).unlink(missing_ok=True)
         if KIT in source.dockerfile.read_text("utf-8", "replace"):
             wheel.write(_subfolder(folder, KIT))
+        if (source.folder / EJECTED).is_file() and index.is_blank(folder / "index"):
+            index.write(folder / "index")
+        date(folder)
         return {}
     text, arguments = template.render(source)
-    make_kit(folder, text, template.find(source.config.image.template))
-    _subfolder(folder, "requirements").joinpath("requirements.txt").write_text(source.requirements_text, "utf-8")
-    packages = _copy_packages(source, _subfolder(folder, "packages"))
+    if rules.is_foreign(source.config):
+        (folder / DOCKERFILE).write_text(text + template.labels(source, None), "utf-8")
+        return arguments
+    make_kit(folder, template.scripts(), needs(source))
+    _write_requirements(source, folder / "requirements")
+    packages = _copy_packages(source, folder / "packages")
     copy(source.folder, _subfolder(folder, "code"), Ignore.read(source.folder, _always(source)))
     image = {
         "kit": next((folder / "kit").glob("*.whl")).relative_to(folder).as_posix(),
-        "kit_packages": list(template.KIT_PACKAGES),
-        "requirements": "requirements/requirements.txt" if source.requirements else None,
+        "dependencies": needs(source),
+        "requirements": "requirements/requirements.txt" if source.requirements_text else None,
+        "lock": f"requirements/{lock.FILE}" if source.lock else None,
         "extra_packages": packages,
         "code": "code",
         "env": {**template.environment(source), **template.baked(source.config.image.env)},
@@ -48,15 +61,52 @@ def make(source: Source, folder: Path) -> dict[str, str]:
         "ports": list(source.config.image.ports),
     }
     (folder / IMAGE).write_text(json.dumps(image, indent=2) + "\n", "utf-8")
+    (folder / DOCKERFILE).write_text(text + template.labels(source, tree_digest(folder / "code")), "utf-8")
+    date(folder)
     return arguments
 
 
-def make_kit(folder: Path, dockerfile: str, files: Path) -> None:
-    """The part that every image of the kit needs: Dockerfile, its template's files, the kit's wheel, pip's settings."""
-    (folder / DOCKERFILE).write_text(dockerfile, "utf-8")
+def make_kit(folder: Path, files: Path, needed: Iterable[str]) -> None:
+    """The part that every image of the kit needs: its template's files, the kit and its needs, the index's settings."""
     copy(files, _subfolder(folder, "template"), Ignore.read(files, (*ignore.ALWAYS, DOCKERFILE)))
     wheel.write(_subfolder(folder, "kit"))
     index.write(_subfolder(folder, "index"))
+    requirements = _subfolder(folder, "requirements")
+    (requirements / "kit.txt").write_text("".join(f"{line}\n" for line in needed), "utf-8")
+    (requirements / "requirements.txt").touch()
+    _subfolder(folder, "packages").joinpath(".keep").touch()  # Docker's COPY needs something to copy
+
+
+def needs(source: Source) -> list[str]:
+    """What the kit needs in this image. Requirements that name the kit, to get an extra, get this very kit."""
+    extras = requirements.declared(source.requirements_text).get(wheel.DISTRIBUTION, frozenset())
+    return [*wheel.requirements(sorted(extras)), *template.KIT_PACKAGES]
+
+
+def locked(source: Source, python: str) -> lock.Inputs:
+    """What `cpr lock` locks for this source."""
+    own = requirements.without(source.requirements_text, wheel.DISTRIBUTION).splitlines()
+    return lock.Inputs(
+        lines=(*needs(source), *own),
+        packages=source.extra_packages,
+        python=python,
+        platform=source.config.image.platform,
+    )
+
+
+def date(folder: Path) -> None:
+    """Give every file the same time: it becomes part of an image's layers."""
+    for path in (folder, *folder.rglob("*")):
+        os.utime(path, (_EPOCH, _EPOCH), follow_symlinks=False)
+
+
+def _write_requirements(source: Source, folder: Path) -> None:
+    text = requirements.without(source.requirements_text, wheel.DISTRIBUTION)
+    (folder / "requirements.txt").write_text(text, "utf-8")
+    if source.lock is not None:
+        python, _ = lock.made_for(source.lock.read_text("utf-8"))
+        lock.check(source.lock, locked(source, python))
+        shutil.copyfile(source.lock, folder / lock.FILE)
 
 
 def copy(origin: Path, target: Path, left_out: Ignore) -> None:
@@ -111,6 +161,8 @@ def _copy_file(path: Path, copied: Path) -> None:
 
 
 def _unreadable(path: Path, error: OSError) -> SourceError:
+    if error.errno in FULL:
+        raise error  # it is the copy's folder that lacks something
     return SourceError(path, f"cannot be read ({error.strerror}); name it in {ignore.FILE}, or change its mode")
 
 
@@ -126,12 +178,10 @@ def _link(root: Path, origin: Path, path: Path) -> str:
             where,
             f"is a link to {target}, outside the folder; copy the file here, or name the link in {ignore.FILE}",
         )
-    return os.path.relpath(target, path.parent)
+    return Path(os.path.relpath(target, path.parent)).as_posix()
 
 
 def _copy_packages(source: Source, folder: Path) -> list[str]:
-    # Docker's COPY needs something to copy.
-    (folder / ".keep").touch()
     copied = []
     for package in source.extra_packages:
         path = folder / package.resolve().name
@@ -154,7 +204,7 @@ def _always(source: Source) -> tuple[str, ...]:
     artifacts = source.config.model.artifacts
     left_out = [] if artifacts is None or "://" in artifacts else [source.folder / artifacts]
     if source.requirements and not source.dockerfile:
-        left_out.append(source.requirements)
+        left_out += [source.requirements, *([source.lock] if source.lock else [])]
     root = source.folder.resolve()
     inside = [path.resolve() for path in left_out if path.resolve().is_relative_to(root) and path.resolve() != root]
     return (*ignore.ALWAYS, *(ignore.escaped(path.relative_to(root).as_posix()) for path in inside))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from cpr_kit.build import context, index, reference, template
+from cpr_kit.build import context, index, reference, rules, template, wheel
+from cpr_kit.build import spec as specs
 from cpr_kit.build.source import Source
-from cpr_kit.config import Config
+from cpr_kit.config import Config, ImageSection
 from cpr_kit.contract import ContainerSpec
 from cpr_kit.engine.protocol import Build, Engine, Image, Output
 from cpr_kit.engine.reaper import temporary_folder
@@ -24,7 +25,7 @@ def build(
     source = Source.read(config)
     for warning in source.warnings:
         output(f"warning: {warning}")
-    spec = specification(config, name)  # before the engine is called: it refuses what Vertex AI would refuse
+    spec = specs.of(config, name)  # before the engine is called: it refuses what Vertex AI would refuse
     with temporary_folder(_PREFIX) as folder:
         arguments = context.make(source, folder)
         build = Build(
@@ -34,14 +35,15 @@ def build(
             platform=config.image.platform,
             no_cache=no_cache,
         )
-        engine.build(build, output)
+        built = engine.build(build, output)
+    if config.image.dockerfile or rules.is_foreign(config):
+        spec = specs.completed(spec, built, names_ports=config.image.names_ports)
     return spec
 
 
 def specification(config: Config, image_uri: str) -> ContainerSpec:
-    """How an image of this folder is to be started. What a Dockerfile of the user's own cannot hold is said here."""
-    serving = template.serving(config) if config.image.dockerfile else {}
-    return ContainerSpec.kit(image_uri, env={**serving, **config.image.env}, ports=config.image.ports)
+    """How an image of this folder is to be started, as far as cpr.toml tells."""
+    return specs.of(config, image_uri)
 
 
 def build_base(
@@ -49,13 +51,15 @@ def build_base(
     *,
     tag: str,
     base: str = "python:3.11-slim",
-    platform: str | None = None,
+    platform: str = ImageSection.platform,
     no_cache: bool = False,
     output: Output = _silent,
 ) -> Image:
     """Make the image of Dockerfile.base, which images of the `python` template can start from."""
     with temporary_folder(_PREFIX) as folder:
-        context.make_kit(folder, template.base().read_text("utf-8"), template.find("python"))
+        context.make_kit(folder, template.find("python"), [*wheel.requirements(), *template.KIT_PACKAGES])
+        (folder / context.DOCKERFILE).write_text(template.base().read_text("utf-8"), "utf-8")
+        context.date(folder)
         build = Build(
             context=folder,
             tag=reference.checked(tag),

@@ -7,6 +7,7 @@ import importlib.metadata
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
 from cpr_kit.build.classes import Folder, Found, Outside
 from cpr_kit.build.requirements import normalised
@@ -33,7 +34,12 @@ _DISTRIBUTIONS = {
 """Modules whose distribution has another name, or several."""
 
 _KIT_BRINGS = frozenset({"cpr_kit", "cpr-kit", "fastapi"})
-_ALWAYS = frozenset({"click", "httptools", "numpy", "orjson", "starlette", "uvicorn", "uvloop", "anyio", "pydantic"})
+_ALWAYS = frozenset(
+    {
+        *("click", "httptools", "numpy", "orjson", "starlette", "uvicorn", "uvloop", "anyio", "pydantic"),
+        "google-cloud-aiplatform",  # itself, or the kit's counterparts of what the code uses (takeover.py)
+    }
+)
 _NEEDS = {
     "CatboostPredictor": "catboost",
     "LightgbmPredictor": "lightgbm",
@@ -45,9 +51,15 @@ _COMPANIONS = {"scikit-learn": frozenset({"joblib", "scipy", "threadpoolctl"})}
 
 
 def unmet(
-    folder: Folder, found: Iterable[Found | Outside], names: Mapping[str, frozenset[str]], modules: frozenset[str]
+    folder: Folder,
+    found: Iterable[Found | Outside | Path],
+    names: Mapping[str, frozenset[str]],
+    modules: frozenset[str],
 ) -> Iterator[str]:
-    """A sentence for each import, and each framework class, that no distribution of `names` and no module brings."""
+    """A sentence for each import, and each framework class, that no distribution of `names` and no module brings.
+
+    Classes with their files, or files alone.
+    """
     own = sys.stdlib_module_names | modules
     brought = _closure(names)
     wanted = [want for one in found for want in _wanted(folder, one)]
@@ -64,7 +76,10 @@ def unmet(
             )
 
 
-def _wanted(folder: Folder, found: Found | Outside) -> Iterator[tuple[str, str]]:
+def _wanted(folder: Folder, found: Found | Outside | Path) -> Iterator[tuple[str, str]]:
+    if isinstance(found, Path):
+        yield from ((f"{found}:{line}", module) for line, module in imported(folder.tree(found)))
+        return
     for ancestor, line in folder.ancestry(found):
         if isinstance(ancestor, Outside) and ancestor.methods is not None and ancestor.name in _NEEDS:
             where = f"{found.path}:{line}" if isinstance(found, Found) else f"{ancestor.module}:{ancestor.name}"

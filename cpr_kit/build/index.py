@@ -1,10 +1,12 @@
-"""Package index settings of this machine, for pip inside a build: never for the image that comes out of it."""
+"""Package index settings of this machine, for pip and uv inside a build: never for the image that comes out of it."""
 
 from __future__ import annotations
 
 import configparser
+import json
 import os
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -16,35 +18,75 @@ TARGET = "/index"
 """Where the templates put the folder while they install."""
 CONFIG = "pip.conf"
 BUNDLE = "ca.pem"
+UV_CONFIG = "uv.toml"
+UV_VARIABLES = "uv.sh"
+"""What uv reads from its environment alone, to be sourced by a shell."""
 
 _LISTS = ("extra-index-url", "trusted-host", "find-links")
 _SINGLE = ("index-url", "timeout", "proxy")
 _URLS = ("index-url", "extra-index-url", "find-links")
+_UV_LISTS = {"extra-index-url": "extra-index-url", "find-links": "find-links", "trusted-host": "allow-insecure-host"}
 _REMOTE = re.compile(r"https?://", re.IGNORECASE)
 _SECTIONS = ("global", "install")
 
 
 def write(folder: Path, environ: Mapping[str, str] = os.environ) -> None:
-    """Put pip.conf, and ca.pem where this machine has a CA bundle of its own, into the folder."""
+    """Put pip.conf, uv's settings, and ca.pem where this machine has a CA bundle of its own, into the folder."""
     found = settings(environ)
     bundle = certificates(found, environ)
     if bundle is not None:
         shutil.copyfile(bundle, folder / BUNDLE)
-    (folder / CONFIG).write_text(text(found, bundle is not None), "utf-8")
+    inside = f"{TARGET}/{BUNDLE}" if bundle is not None else None
+    (folder / CONFIG).write_text(text(found, inside), "utf-8")
+    (folder / UV_CONFIG).write_text(uv_text(found), "utf-8")
+    variables = uv_variables(found, inside).items()
+    (folder / UV_VARIABLES).write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables), "utf-8")
 
 
-def text(found: Mapping[str, str], has_bundle: bool) -> str:
+def is_blank(folder: Path) -> bool:
+    """Whether the folder is one that `write` made without any settings, and nobody has written some into it."""
+    path = folder / CONFIG
+    return path.is_file() and path.read_text("utf-8") == text({}, None)
+
+
+def text(found: Mapping[str, str], bundle: str | None) -> str:
     """pip.conf with what holds inside a container: what names a path of this machine is left out."""
     lines = ["[global]"]
     for name in (*_SINGLE, *_LISTS):
-        words = found.get(name, "").split()
-        if name in _URLS:
-            words = [word for word in words if _REMOTE.match(word)]
+        words = _words(found, name)
         if words:
             lines.append(f"{name} = " + "\n    ".join(words))
-    if has_bundle:
-        lines.append(f"cert = {TARGET}/{BUNDLE}")
+    if bundle is not None:
+        lines.append(f"cert = {bundle}")
     return "\n".join(lines) + "\n"
+
+
+def uv_text(found: Mapping[str, str]) -> str:
+    """uv.toml that says the same. pip takes the best version of all indexes, and so does uv then."""
+    values: dict[str, str | list[str]] = {"index-strategy": "unsafe-best-match"}
+    if index := _words(found, "index-url"):
+        values["index-url"] = index[0]
+    for name, ours in _UV_LISTS.items():
+        if words := _words(found, name):
+            values[ours] = words
+    # A TOML string may be written as JSON writes one.
+    return "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items())
+
+
+def uv_variables(found: Mapping[str, str], bundle: str | None) -> dict[str, str]:
+    variables = {}
+    if bundle is not None:
+        variables["SSL_CERT_FILE"] = bundle
+    if seconds := found.get("timeout"):
+        variables["UV_HTTP_TIMEOUT"] = seconds.partition(".")[0]
+    if proxy := found.get("proxy"):
+        variables |= {"http_proxy": proxy, "https_proxy": proxy}
+    return variables
+
+
+def _words(found: Mapping[str, str], name: str) -> list[str]:
+    words = found.get(name, "").split()
+    return [word for word in words if _REMOTE.match(word)] if name in _URLS else words
 
 
 def settings(environ: Mapping[str, str] = os.environ) -> dict[str, str]:

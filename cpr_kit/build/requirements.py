@@ -36,6 +36,11 @@ def declared(text: str) -> dict[str, frozenset[str]]:
     return names
 
 
+def without(text: str, name: str) -> str:
+    """The text without the lines that ask for one distribution."""
+    return "".join(line for line in text.splitlines(keepends=True) if name not in declared(line))
+
+
 def normalised(name: str) -> str:
     """A distribution's name as indexes compare it.
 

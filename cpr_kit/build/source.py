@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cpr_kit.build import imports, requirements
+from cpr_kit.build import application, imports, lock, requirements, rules, takeover
 from cpr_kit.build.classes import Folder, Found, Outside
 from cpr_kit.build.ignore import Ignore
 from cpr_kit.config import FILE, Config
@@ -32,8 +32,10 @@ class Source:
     predictor: Reference | None = None
     preprocessor: Reference | None = None
     handler: Reference | None = None
+    app: Reference | None = None
     requirements: Path | None = None
     requirements_text: str = ""
+    lock: Path | None = None
     extra_packages: tuple[Path, ...] = ()
     dockerfile: Path | None = None
     warnings: tuple[str, ...] = ()
@@ -44,32 +46,44 @@ class Source:
 
     @classmethod
     def read(cls, config: Config) -> Source:
-        """Raises SourceError naming file, class and line."""
+        """Raises SourceError naming file, class and line, and ConfigError for keys that exclude each other."""
+        rules.check(config)
         if config.image.dockerfile is not None:
             return cls(config=config, dockerfile=_file(config, "dockerfile", config.image.dockerfile))
-        if config.model.predictor is None and config.model.handler is None:
+        if rules.is_foreign(config):
+            _check_artifacts(config)
+            return cls(config=config)
+        if not any((config.model.predictor, config.model.handler, config.model.app)):
             raise SourceError(
                 config.folder / FILE,
                 'neither a predictor nor a handler is named; write [model] predictor = "module:Class"',
             )
         folder = Folder(config.folder)
         classes = dict(_classes(config, folder))
+        app = _app(config, folder)
         packages = tuple(_package(config, name) for name in config.model.extra_packages)
         path = _requirements(config)
-        text = requirements.read(path) if path else ""
         _check_artifacts(config)
         modules = frozenset[str]().union(*(requirements.modules(package) for package in packages))
-        found = [found for _, found in classes.values()]
+        found = [*(found for _, found in classes.values()), *([app[1]] if app else [])]
         references = {kind: reference for kind, (reference, _) in classes.items()}
+        asked = takeover.adapt(
+            requirements.read(path) if path else "", folder, takeover.files(found), sdk=config.image.sdk
+        )
         return cls(
             config=config,
             predictor=references.get("predictor"),
             preprocessor=references.get("preprocessor"),
             handler=references.get("handler"),
+            app=app[0] if app else None,
             requirements=path,
-            requirements_text=text,
+            requirements_text=asked.text,
+            lock=_lock(config, path),
             extra_packages=packages,
-            warnings=tuple(imports.unmet(folder, found, requirements.declared(text), modules)),
+            warnings=(
+                *asked.warnings,
+                *imports.unmet(folder, found, requirements.declared(asked.text), modules),
+            ),
         )
 
 
@@ -84,10 +98,23 @@ def _classes(config: Config, folder: Folder) -> Iterator[tuple[str, tuple[Refere
             yield kind, (reference, found)
 
 
+def _app(config: Config, folder: Folder) -> tuple[Reference, Path] | None:
+    """The user's own application, and the file of its module."""
+    if config.model.app is None:
+        return None
+    reference = _reference(config, "app", config.model.app)
+    path = application.find(folder, reference)
+    if Ignore.read(config.folder).leaves_out(path.relative_to(config.folder).as_posix()):
+        raise SourceError(path, "holds the application, and .dockerignore leaves it out of the image")
+    return reference, path
+
+
 def _reference(config: Config, kind: str, text: str) -> Reference:
     match = _REFERENCE.match(text)
     if match is None:
-        raise SourceError(config.folder / FILE, f'{kind} is "{text}"; a class is written "module:Class"')
+        what = "an application" if kind == "app" else "a class"
+        form = "module:name" if kind == "app" else "module:Class"
+        raise SourceError(config.folder / FILE, f'{kind} is "{text}"; {what} is written "{form}"')
     return Reference(*match.groups())
 
 
@@ -121,6 +148,11 @@ def _requirements(config: Config) -> Path | None:
     if config.model.requirements is not None:
         return _file(config, "requirements", config.model.requirements)
     path = config.folder / "requirements.txt"
+    return path if path.is_file() else None
+
+
+def _lock(config: Config, requirements: Path | None) -> Path | None:
+    path = lock.path_of(requirements, config.folder)
     return path if path.is_file() else None
 
 

@@ -7,18 +7,23 @@ whose names no template can know, and what [serve] sets, so that what it leaves 
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from cpr_kit.build import rules
 from cpr_kit.build.source import Source
-from cpr_kit.config import Config, ServeSection
+from cpr_kit.config import Config, ImageSection, ServeSection
 from cpr_kit.contract import check_environment
+from cpr_kit.engine.manifest import file_digest
 from cpr_kit.errors import ConfigError
+from cpr_kit.version import __version__
 
 INSTALLED = "_templates"
 BASE = "Dockerfile.base"
 KIT_PACKAGES = ("fastapi",)
+"""In every image of the kit: handlers written for upstream import from it."""
 ENTRYPOINT = ("python", "-m", "cpr_kit.runtime")
 
 _PACKAGE = Path(__file__).parents[1]
@@ -51,16 +56,36 @@ def base() -> Path:
 
 def render(source: Source) -> tuple[str, dict[str, str]]:
     """The Dockerfile's text and its build arguments."""
-    text = (find(source.config.image.template) / "Dockerfile").read_text("utf-8")
+    text = (find(rules.template(source.config)) / "Dockerfile").read_text("utf-8")
     appended = {**serving(source.config), **baked(source.config.image.env)}
-    return text + instructions(appended), arguments(source)
+    return text + instructions(appended) + started(source.config.image), arguments(source)
+
+
+def scripts() -> Path:
+    """What the templates of images with the kit run while they build: those of `python`, for all of them."""
+    return find("python")
+
+
+def started(image: ImageSection) -> str:
+    """ENTRYPOINT and CMD in their exec form, which no shell and no builder looks into.
+
+    What refers to `$(NAME)` has its value only where a container starts, so that the specification alone can say it.
+    """
+    words = {"ENTRYPOINT": image.command, "CMD": image.args}
+    for key, value in (("command", image.command), ("args", image.args)):
+        if any("\0" in word or not _encodable(word) for word in value):
+            raise ConfigError(f"[image] {key} is {list(value)!r}: no program takes such an argument")
+    if any(_RESOLVED_LATER.search(word) for word in (*image.command, *image.args)):
+        return ""
+    return "".join(f"{name} {json.dumps(value)}\n" for name, value in words.items() if value)
 
 
 def arguments(source: Source) -> dict[str, str]:
     image = source.config.image
+    if rules.is_foreign(source.config):
+        return {"BASE_IMAGE": image.base}
     return {
         "BASE_IMAGE": image.base,
-        "KIT_PACKAGES": " ".join(KIT_PACKAGES),
         "PORTS": " ".join(map(str, image.ports)),
         **_model(source),
     }
@@ -89,7 +114,19 @@ def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def labels(source: Source, code: str | None) -> str:
+    """LABEL instructions that tell what an image was made of; `code` is the digest of the code in it."""
+    values = {"org.opencontainers.image.base.name": source.config.image.base, "cpr-kit.version": __version__}
+    if code is not None:
+        values["cpr-kit.source"] = f"sha256:{code}"
+    if source.lock is not None:
+        values["cpr-kit.lock"] = f"sha256:{file_digest(source.lock)}"
+    return "".join(f"LABEL {name}={quoted(name, value)}\n" for name, value in values.items())
+
+
 def _model(source: Source) -> dict[str, str]:
+    if source.app is not None:
+        return {"CPR_MODEL_APP": str(source.app)}
     references = {"HANDLER": source.handler, "PREDICTOR": source.predictor, "PREPROCESSOR": source.preprocessor}
     env = {"CPR_MODEL_TRUSTED": "true" if source.config.model.trusted else "false"}
     for kind, reference in references.items():

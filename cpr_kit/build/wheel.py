@@ -10,7 +10,7 @@ import hashlib
 import importlib.metadata
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from cpr_kit.build import template
@@ -18,7 +18,10 @@ from cpr_kit.errors import LackingError
 from cpr_kit.version import __version__
 
 DISTRIBUTION = "cpr-kit"
+_AT_START = "_cpr_kit_sdk"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
+_EXTRA = re.compile(r"\s*(?:;|\band\b)\s*extra\s*==\s*['\"]([^'\"]+)['\"]")
+_OWN_EXTRAS = re.compile(rf"{DISTRIBUTION}\[([^\]]*)\]")
 _WHEEL = "Wheel-Version: 1.0\nGenerator: cpr-kit\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 
 
@@ -37,9 +40,32 @@ def write(folder: Path) -> Path:
     return path
 
 
+def requirements(extras: Iterable[str] = ()) -> list[str]:
+    """What the kit itself needs in an image, as requirement lines, with that of some of its extras."""
+    asked, lines, pending = {""}, list[str](), ["", *extras]
+    while pending:
+        extra = pending.pop(0)
+        for text in _installed().requires or []:
+            wanted = _EXTRA.search(text)
+            if (wanted.group(1) if wanted else "") != extra:
+                continue
+            line = _EXTRA.sub("", text).strip()
+            own = _OWN_EXTRAS.match(line)
+            if own is None:
+                lines.append(line)
+                continue
+            more = [name.strip() for name in own.group(1).split(",") if name.strip() not in asked]
+            asked.update(more)
+            pending += more
+    return list(dict.fromkeys(lines))
+
+
 def _package() -> Iterator[tuple[str, bytes]]:
     root = Path(__file__).parents[1]
     yield from _files(root, "cpr_kit")
+    # So that the SDK's names are there for whatever Python starts in the image, an entry point of the user's own too.
+    yield f"{_AT_START}.py", (root / "sdk" / "finder.py").read_bytes()
+    yield f"{_AT_START}.pth", f"import {_AT_START}; {_AT_START}.install()\n".encode()
     # In a checkout the templates stand beside the package; in an installed kit the line above had them.
     if not (root / template.INSTALLED).is_dir():
         yield from _files(template.folder(), f"cpr_kit/{template.INSTALLED}")
@@ -53,14 +79,18 @@ def _files(root: Path, prefix: str) -> Iterator[tuple[str, bytes]]:
             yield f"{prefix}/{relative.as_posix()}", path.read_bytes()
 
 
-def _metadata() -> dict[str, str]:
+def _installed() -> importlib.metadata.Distribution:
     try:
-        installed = importlib.metadata.distribution(DISTRIBUTION)
+        return importlib.metadata.distribution(DISTRIBUTION)
     except importlib.metadata.PackageNotFoundError as error:
         raise LackingError(
             f"{DISTRIBUTION} {__version__} is imported from {Path(__file__).parents[2]} but not installed, "
             "so it has no metadata to put into an image; run: pip install -e ."
         ) from error
+
+
+def _metadata() -> dict[str, str]:
+    installed = _installed()
     # An editable install keeps the version it was made with, even when version.py has moved on.
     metadata = re.sub(r"(?m)^Version: .*$", f"Version: {__version__}", installed.read_text("METADATA") or "", count=1)
     return {

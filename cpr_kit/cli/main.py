@@ -11,7 +11,7 @@ from cpr_kit.cli.terminal import fail
 from cpr_kit.errors import CprError
 from cpr_kit.version import __version__
 
-COMMANDS = ("init", "build", "serve", "run", "predict", "check", "doctor", "base", "convert")
+COMMANDS = ("init", "build", "serve", "run", "predict", "check", "doctor", "base", "convert", "lock", "migrate")
 _INTERRUPTED = 130
 
 

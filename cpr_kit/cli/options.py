@@ -32,6 +32,13 @@ artifacts: Decorator[Any] = click.option(
 
 verbose: Decorator[Any] = click.option("-v", "--verbose", is_flag=True, help="Show every line of the build.")
 
+sbom: Decorator[Any] = click.option(
+    "--sbom",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write what is in the image, and under which licences, as CycloneDX JSON.",
+)
+
 env: Decorator[Any] = click.option(
     "--env", "-e", multiple=True, metavar="NAME=VALUE", help="A variable; may be repeated."
 )

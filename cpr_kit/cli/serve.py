@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -44,22 +45,24 @@ def command(
 
 
 def _launch(folder: Path, artifacts: str | None, port: int | None, env: tuple[str, ...]) -> Launch:
-    from cpr_kit.build import template
+    from cpr_kit.build import rules, spec, template
     from cpr_kit.build.source import Source
     from cpr_kit.config import Config
-    from cpr_kit.contract import LOG_FORMAT, ContainerSpec, Deployment, launch, parse_environment
+    from cpr_kit.contract import LOG_FORMAT, Deployment, launch, parse_environment
+    from cpr_kit.errors import UsageError
 
     config = Config.read(folder)
+    if config.image.dockerfile or rules.is_foreign(config):
+        raise UsageError(f"the server of {folder} is in its image alone; start it with: cpr run {folder}")
     source = Source.read(config)
     for warning in source.warnings:
         terminal.note(f"warning: {warning}")
     said = {**template.environment(source), **config.image.env, **parse_environment(env)}
-    variables = {LOG_FORMAT: "text", **said}
-    spec = ContainerSpec.kit(folder.name, env=variables, ports=config.image.ports)
+    start = dataclasses.replace(spec.of(config, folder.name), env={LOG_FORMAT: "text", **said})
     uri = artifacts or config.artifact_uri or ""
     if uri and "://" not in uri:
         uri = str(Path(uri).resolve())
-    return launch(spec, Deployment(storage_uri=uri), port=port)
+    return launch(start, Deployment(storage_uri=uri), port=port)
 
 
 def _start(folder: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cpr_kit.cli.terminal import build_display, note
+from cpr_kit.cli.terminal import build_display, ending, note
 from cpr_kit.config import Config
 from cpr_kit.contract import KIT_HEALTH_ROUTE, KIT_PREDICT_ROUTE, ContainerSpec, parse_environment
 from cpr_kit.errors import LackingError, UsageError
@@ -33,6 +33,7 @@ class Options:
     health_route: str | None = None
     container_port: int | None = None
     env: tuple[str, ...] = ()
+    sealed: bool = False
     verbose: bool = False
 
 
@@ -49,7 +50,13 @@ class Startable:
     def endpoint(self) -> LocalEndpoint:
         from cpr_kit.harness.endpoint import LocalEndpoint
 
-        return LocalEndpoint(self.spec, self.engine, artifact_uri=self.artifacts, host_port=self.options.port)
+        return LocalEndpoint(
+            self.spec,
+            self.engine,
+            artifact_uri=self.artifacts,
+            host_port=self.options.port,
+            sealed=self.options.sealed,
+        )
 
 
 def is_url(target: str) -> bool:
@@ -89,7 +96,7 @@ def build(
 ) -> ContainerSpec:
     from cpr_kit.build import image
 
-    with build_display(verbose=verbose) as display:
+    with ending("the build was stopped; nothing of it is left"), build_display(verbose=verbose) as display:
         return image.build(config, engine, tag=tag, no_cache=no_cache, output=display)
 
 

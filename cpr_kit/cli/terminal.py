@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -35,6 +36,23 @@ def fail(error: CprError, *, as_json: bool) -> int:
     else:
         click.echo(f"{click.style('error:', fg='red', bold=True)} {error}", err=True)
     return error.exit_code
+
+
+@contextlib.contextmanager
+def ending(text: str) -> Iterator[None]:
+    """SIGTERM ends what runs as Ctrl-C does, so that it cleans up behind itself; then a line says so."""
+
+    def end(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        note(text)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class BuildDisplay:

@@ -10,6 +10,8 @@ from typing import Any
 from cpr_kit.build import image
 from cpr_kit.compat import container_message
 from cpr_kit.compat.cpr_config import ClassName, CprArguments
+from cpr_kit.compat.early import EarlyNames
+from cpr_kit.compat.own_dockerfile import OwnDockerfile
 from cpr_kit.config import Config
 from cpr_kit.contract import ContainerSpec, Probe
 from cpr_kit.engine import choose
@@ -21,7 +23,7 @@ _GPU_CAPABILITIES = (("utility", "compute"),)
 _ALL_GPUS = -1
 
 
-class LocalModel:
+class LocalModel(EarlyNames):
     """An image and how to start it. `spec` is the kit's own form, `serving_container_spec` Google's.
 
     >>> model = LocalModel.build("iris/")
@@ -55,6 +57,8 @@ class LocalModel:
         self.artifact_uri = artifact_uri
         self._engine = engine
         self._message: Any = None
+        if isinstance(serving_container_spec, str):  # LocalModel("image")
+            serving_container_spec, serving_container_image_uri = None, serving_container_spec
         if serving_container_spec is not None:
             self._take(serving_container_spec)
             return
@@ -131,6 +135,40 @@ class LocalModel:
             ports=ports or (),
         )
         return cls._built(arguments.config(), engine, output_image_uri, no_cache)
+
+    @classmethod
+    def from_dockerfile(
+        cls,
+        folder: str | os.PathLike[str],
+        dockerfile: str | None = None,
+        image: str | None = None,
+        *,
+        predict_route: str | None = None,
+        health_route: str | None = None,
+        ports: Sequence[int] | None = None,
+        env: Mapping[str, str] | None = None,
+        command: Sequence[str] | None = None,
+        args: Sequence[str] | None = None,
+        artifacts: str | None = None,
+        platform: str | None = None,
+        no_cache: bool = False,
+        engine: Engine | None = None,
+    ) -> LocalModel:
+        """Build a Dockerfile of your own. What is not given is as cpr.toml says, the port else as EXPOSE says."""
+        own = OwnDockerfile(
+            folder=folder,
+            dockerfile=dockerfile,
+            image=image,
+            predict_route=predict_route,
+            health_route=health_route,
+            ports=ports or (),
+            env=env or {},
+            command=command or (),
+            args=args or (),
+            artifacts=artifacts,
+            platform=platform,
+        )
+        return cls._built(own.config(), engine, image, no_cache)
 
     @property
     def serving_container_spec(self) -> Any:

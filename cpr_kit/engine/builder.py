@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from cpr_kit.engine import command, progress
+from cpr_kit.engine import causes, classic, command, platforms, progress
+from cpr_kit.engine.classic import Connection
 from cpr_kit.engine.progress import Steps
 from cpr_kit.engine.protocol import Build, Output
 from cpr_kit.errors import BuildError, ConfigError
@@ -19,12 +18,6 @@ from cpr_kit.errors import BuildError, ConfigError
 _DEBIAN_CLIENT = "/usr/bin/docker"
 _FIRST_WITHOUT_BUILDKIT = 23
 _PROBE_TIMEOUT_S = 10.0
-_MISSING = re.compile(
-    r"no such host|pull access denied|manifest unknown|not found: manifest|connection refused|i/o timeout"
-    r"|unauthorized|repository does not exist|failed to do request|error getting credentials",
-    re.IGNORECASE,
-)
-_FROM = re.compile(r"(?:^|: )FROM (?:--platform=\S+ )?(\S+)|load metadata for (?:docker\.io/(?:library/)?)?(\S+)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +44,8 @@ def find(name: str | None, environ: Mapping[str, str] = os.environ) -> Builder:
     return Builder(reason=f"builder: classic, since there is {lack}")
 
 
-def build(builder: Builder, api: Any, request: Build, output: Output, environ: Mapping[str, str]) -> None:
-    """Run the build; every line goes to `output`. Raises BuildError with the step that failed."""
+def build(builder: Builder, connection: Connection, request: Build, output: Output, environ: Mapping[str, str]) -> None:
+    """Run the build; every line goes to `output`. Raises BuildError with the step that failed, and why."""
     output(builder.reason)
     steps = Steps()
 
@@ -65,9 +58,10 @@ def build(builder: Builder, api: Any, request: Build, output: Output, environ: M
         argv = [*builder.command, *_arguments(request), str(request.context)]
         done = command.stream(argv, relay, env={**environ, "DOCKER_BUILDKIT": "1"}) == 0
     else:
-        done = _classic(api, request, relay)
+        _check_bases(connection, request)
+        done = classic.build(connection, request, relay)
     if not done:
-        raise _failure(steps, request)
+        raise _explained(steps.error(), connection, request)
 
 
 def _clients(environ: Mapping[str, str]) -> Iterator[str]:
@@ -109,57 +103,21 @@ def _arguments(request: Build) -> Iterator[str]:
         yield "--no-cache"
 
 
-def _classic(api: Any, request: Build, output: Output) -> bool:
-    import docker
-
-    try:
-        messages = api.build(
-            path=str(request.context),
-            tag=request.tag,
-            buildargs=dict(request.args),
-            platform=request.platform,
-            nocache=request.no_cache,
-            rm=True,
-            forcerm=True,
-            decode=True,
-        )
-        return _relay(messages, output)
-    except BrokenPipeError:
-        raise  # of whoever read our output
-    except (docker.errors.DockerException, OSError) as exc:
-        raise BuildError("the start of the build", (str(getattr(exc, "explanation", None) or exc),)) from exc
+def _check_bases(connection: Connection, request: Build) -> None:
+    """The classic builder takes what is here under a name, for whatever platform it is."""
+    dockerfile = (request.context / "Dockerfile").read_text("utf-8", "replace")
+    for image in sorted(platforms.bases(dockerfile, request.args)):
+        have = classic.platform_of(connection.api, image) if request.platform else None
+        if have and request.platform and not platforms.matches(have, request.platform):
+            raise causes.told(BuildError(f"FROM {image}"), causes.other_platform(image, have, request.platform))
 
 
-def _relay(messages: Iterable[Mapping[str, Any]], output: Output) -> bool:
-    """The classic builder's messages as lines. A line may come in several messages."""
-    pending = ""
-    for message in messages:
-        if "error" in message:
-            for line in (pending + str(message["error"])).splitlines():
-                output(line)
-            return False
-        *lines, pending = (pending + message.get("stream", "")).split("\n")
-        for line in lines:
-            output(line)
-        if "status" in message and "progress" not in message:
-            output(f"{message.get('id', '')} {message['status']}".strip())
-    if pending:
-        output(pending)
-    return True
-
-
-def _failure(steps: Steps, request: Build) -> BuildError:
-    """The error, with what to do next where the lines tell it."""
-    error = steps.error()
-    text = "\n".join((error.step, *error.tail))
-    origin = _FROM.search(error.step)
-    if origin and _MISSING.search(text):
-        image = (origin[1] or origin[2]).rstrip(":")
-        platform = f" for {request.platform}" if request.platform else ""
-        return steps.error(
-            f"this machine has no image {image}{platform}, and no registry gave it;",
-            f"run: docker pull {image}    or, without a registry: cpr base {image}",
-        )
-    if "exec format error" in text:
-        return steps.error(f"this engine cannot run {request.platform or 'foreign'} programs; build on such a machine")
-    return error
+def _explained(error: BuildError, connection: Connection, request: Build) -> BuildError:
+    """The error with why and what to do, as far as its lines and the engine tell."""
+    if not connection.answers():
+        return causes.told(error, causes.GONE)
+    image = causes.missing_image(error)
+    have = classic.platform_of(connection.api, image) if image and request.platform else None
+    if image and have and request.platform and not platforms.matches(have, request.platform):
+        return causes.told(error, causes.other_platform(image, have, request.platform))
+    return causes.explained(error, platform=request.platform)

@@ -9,12 +9,14 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from cpr_kit.engine import builder, ports
+from cpr_kit.engine import archive, builder, leftovers, platforms, ports
+from cpr_kit.engine.classic import Connection
 from cpr_kit.engine.protocol import LABEL, Build, Gpus, Image, Mount, Output, Run
 from cpr_kit.engine.reaper import reaper
+from cpr_kit.engine.store import Store
 from cpr_kit.errors import BuildError, ContainerError, EngineUnavailable, LackingError, MissingExtra
 
 _PING_TIMEOUT_S = 4
@@ -24,6 +26,7 @@ _PORT_TAKEN = re.compile(r"port is already allocated|address already in use", re
 _NO_GPU = re.compile(r"could not select device driver|nvidia-container|unresolvable CDI", re.IGNORECASE)
 _NOT_FOUND = 404
 _COMMAND_NOT_FOUND = 127
+_SEALED = {"user": "65534:65534", "read_only": True, "tmpfs": {"/tmp": "mode=1777"}}  # noqa: S108
 
 
 class DockerEngine:
@@ -34,21 +37,51 @@ class DockerEngine:
     def __init__(self, environ: Mapping[str, str] = os.environ, *, builder: str | None = None) -> None:
         self._environ = environ
         self._builder = builder
-        self._client, self.version = _connect(environ)
+        self._client, self._about = _connect(environ)
+
+    @property
+    def version(self) -> str:
+        return str(self._about["Version"])
 
     def build(self, build: Build, output: Output) -> Image:
         chosen = builder.find(self._builder, self._environ)
-        builder.build(chosen, self._client.api, build, output, self._environ)
+        # A builder chosen with buildx may have machines of its own for other platforms.
+        if build.platform and "buildx" not in chosen.command:
+            platforms.check(build.platform, self._about, kernel=os.uname().release)
+        with contextlib.closing(_client(self._environ)) as client:
+            notes = Store.default(self._environ).root / leftovers.FOLDER
+            connection = Connection(api=client.api, answers=lambda: _answers(self._environ), notes=notes)
+            builder.build(chosen, connection, build, output, self._environ)
         image = self.image(build.tag)
         if image is None:
             raise BuildError("the end of the build", (f"it succeeded, but the engine has no image {build.tag}",))
-        if build.platform and not _matches(image.platform, build.platform):
+        if build.platform and not platforms.matches(image.platform, build.platform):
             self.remove_image(build.tag)
             raise BuildError(
                 f"the platform {build.platform}",
-                (f"this engine made a {image.platform} image; build on a {build.platform} machine, or set up QEMU",),
+                cause=f"the image that came of it is for {image.platform}",
+                remedy=f"choose a base for {build.platform} ([image] base), or build for this: {image.platform}",
             )
         return image
+
+    def files(self, reference: str, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+        import docker
+
+        session = reaper().session
+        reaper().register("container", session)
+        try:
+            # Made and never started; an image without a command needs to be given one.
+            made = self._client.containers.create(reference, ["-"], labels={LABEL: session})
+            try:
+                yield from archive.files(made.export(), wanted)
+            finally:
+                made.remove(force=True, v=True)
+        except docker.errors.ImageNotFound as exc:
+            raise LackingError(f"there is no image {reference} here; build it (cpr build), or pull it") from exc
+        except docker.errors.APIError as exc:
+            raise ContainerError(f"the files of {reference} cannot be read: {exc.explanation or exc}") from exc
+        finally:
+            reaper().unregister("container", session)
 
     def image(self, reference: str) -> Image | None:
         import docker
@@ -249,22 +282,36 @@ class DockerContainer:
         return state
 
 
-def _connect(environ: Mapping[str, str]) -> tuple[Any, str]:
-    """A client and the engine's version. A first, impatient client asks whether an engine answers at all."""
+def _client(environ: Mapping[str, str]) -> Any:
+    import docker
+
+    return docker.from_env(timeout=_REQUEST_TIMEOUT_S, environment=dict(environ))
+
+
+def _answers(environ: Mapping[str, str]) -> bool:
+    try:
+        client, _ = _connect(environ)
+    except LackingError:
+        return False
+    client.close()
+    return True
+
+
+def _connect(environ: Mapping[str, str]) -> tuple[Any, Mapping[str, Any]]:
+    """A client and what the engine says of itself. A first, impatient client asks whether an engine answers at all."""
     try:
         import docker
         from docker.constants import DEFAULT_DOCKER_API_VERSION
     except ImportError as exc:
         raise MissingExtra("docker", "docker") from exc
     host = environ.get("DOCKER_HOST") or ""
-    settings: dict[str, Any] = {"environment": dict(environ)}
     try:
         host = host or getattr(docker.ContextAPI.get_current_context(), "Host", None) or ""
         _knock(host)
-        first = docker.from_env(version=DEFAULT_DOCKER_API_VERSION, timeout=_PING_TIMEOUT_S, **settings)
+        first = docker.from_env(version=DEFAULT_DOCKER_API_VERSION, timeout=_PING_TIMEOUT_S, environment=dict(environ))
         with contextlib.closing(first):
-            version = str(first.api.version(api_version=False)["Version"])
-        return docker.from_env(timeout=_REQUEST_TIMEOUT_S, **settings), version
+            about: Mapping[str, Any] = first.api.version(api_version=False)
+        return _client(environ), about
     except (docker.errors.DockerException, OSError, ValueError) as exc:
         where = host or "its default socket"
         raise EngineUnavailable(
@@ -273,12 +320,15 @@ def _connect(environ: Mapping[str, str]) -> tuple[Any, str]:
 
 
 def _knock(host: str) -> None:
-    """Raises OSError when nobody is at a Unix socket: docker-py says so too, but leaves its own socket open."""
+    """Raises OSError when nobody answers at a Unix socket: docker-py says so too, but leaves its own socket open."""
     match = re.match(r"(?:http\+)?unix:/*(/.*)", host)
     if match:
         with socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(_PING_TIMEOUT_S)
             probe.connect(match[1])
+            probe.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
+            if not probe.recv(1):
+                raise ConnectionResetError("it ended the connection")
 
 
 def _options(run: Run, port: int, session: str) -> dict[str, Any]:
@@ -298,6 +348,7 @@ def _options(run: Run, port: int, session: str) -> dict[str, Any]:
         "labels": {LABEL: session},
         "shm_size": f"{run.shared_memory_size_mb}m" if run.shared_memory_size_mb else None,
         "device_requests": [_device_request(run.gpus)] if run.gpus else None,
+        **(_SEALED if run.sealed else {}),
     }
 
 
@@ -334,9 +385,3 @@ def _image(reference: str, attrs: Mapping[str, Any]) -> Image:
         platform="/".join(part for part in parts if part),
         size=int(attrs.get("Size") or 0),
     )
-
-
-def _matches(platform: str, wanted: str) -> bool:
-    """`linux/arm64/v8` is `linux/arm64`; a variant that was asked for must be there."""
-    have, want = platform.split("/"), wanted.split("/")
-    return have[: len(want)] == want or (have[:2] == want[:2] and len(have) < len(want))

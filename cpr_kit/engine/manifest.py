@@ -5,29 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import sys
-import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from email.parser import HeaderParser
 from pathlib import Path
 
 from cpr_kit.errors import BuildError, EngineUnavailable
 
 FILE = "image.json"
 
-_EXTRA = re.compile(r"\bextra\s*==")
-_KIT = re.compile(r"^\s*cpr[-_.]kit\b", re.IGNORECASE | re.MULTILINE)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """Paths are absolute. `dependencies` are the kit's own, as its wheel states them."""
+    """Paths are absolute. `dependencies` are what the kit itself needs."""
 
     kit: Path
     dependencies: tuple[str, ...]
     requirements: Path | None
+    lock: Path | None = None
     extra_packages: tuple[Path, ...]
     code: Path
     env: Mapping[str, str]
@@ -40,22 +35,23 @@ class Manifest:
         path = context / FILE
         if not path.exists():
             raise EngineUnavailable(
-                "a Dockerfile of one's own is something that only a container engine can build: start Docker"
+                "a Dockerfile of one's own, or a foreign image, is something that only a container engine can build: "
+                "start Docker"
             )
         try:
             table = json.loads(path.read_text("utf-8"))
-            kit = context / table["kit"]
             return cls(
-                kit=kit,
-                dependencies=(*_dependencies(kit), *table["kit_packages"]),
+                kit=context / table["kit"],
+                dependencies=tuple(table["dependencies"]),
                 requirements=context / table["requirements"] if table["requirements"] else None,
+                lock=context / table["lock"] if table["lock"] else None,
                 extra_packages=tuple(context / name for name in table["extra_packages"]),
                 code=context / table["code"],
                 env=table["env"],
                 entrypoint=tuple(table["entrypoint"]),
                 ports=tuple(table["ports"]),
             )
-        except (KeyError, TypeError, ValueError, OSError, zipfile.BadZipFile) as exc:
+        except (KeyError, TypeError, ValueError, OSError) as exc:
             raise BuildError(f"reading {FILE}", (f"{type(exc).__name__}: {exc}",)) from exc
 
     @property
@@ -64,25 +60,24 @@ class Manifest:
         parts = [sys.version.encode(), sys.base_prefix.encode(), *(text.encode() for text in self.dependencies)]
         if self.requirements:
             parts.append(tree_digest(self.requirements.parent).encode())
-            if self._names_kit:
-                parts.append(file_digest(self.kit).encode())
         for package in self.extra_packages:
             content = tree_digest(package) if package.is_dir() else file_digest(package)
             parts += [os.fsencode(package.name), content.encode()]
         return digest(parts)
 
     @property
-    def installs(self) -> list[str]:
-        """The arguments of `pip install`; empty when there is nothing to install."""
-        wanted = [*self.dependencies, *map(str, self.extra_packages)]
+    def installs(self) -> list[list[str]]:
+        """The arguments of each `pip install`. A lock for another Python than this machine's is of no use here."""
+        packages = list(map(str, self.extra_packages))
+        if self.lock and f"# for: Python {sys.version_info[0]}.{sys.version_info[1]}," in self.lock.read_text("utf-8"):
+            exact = ["--require-hashes", "--requirement", str(self.lock)]
+            return [exact, ["--no-deps", *packages]] if packages else [exact]
+        wanted, named = [*self.dependencies, *packages], list[str]()
         if self.requirements and _says_something(self.requirements):
-            wanted += ["--requirement", str(self.requirements)]
-        # Requirements may name the kit itself, to get an extra: that must be this kit, not what an index has.
-        return [*wanted, str(self.kit)] if self._names_kit else wanted
-
-    @property
-    def _names_kit(self) -> bool:
-        return bool(self.requirements and _KIT.search(self.requirements.read_text("utf-8", "replace")))
+            named = ["--requirement", str(self.requirements)]
+            if "--hash" in self.requirements.read_text("utf-8", "replace"):  # then pip wants one for everything
+                return [wanted, named]
+        return [[*wanted, *named]] if wanted or named else []
 
 
 def digest(parts: Iterable[bytes]) -> str:
@@ -110,14 +105,6 @@ def _facts(path: Path, folder: Path) -> tuple[bytes, bytes, bytes]:
     if path.is_dir():
         return name, b"folder", b""
     return name, b"program" if path.stat().st_mode & 0o111 else b"file", path.read_bytes()
-
-
-def _dependencies(wheel: Path) -> list[str]:
-    """Requires-Dist of a wheel, without what belongs to an extra."""
-    with zipfile.ZipFile(wheel) as archive:
-        name = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
-        metadata = HeaderParser().parsestr(archive.read(name).decode("utf-8"))
-    return [text for text in metadata.get_all("Requires-Dist", []) if not _EXTRA.search(text)]
 
 
 def _says_something(requirements: Path) -> bool:

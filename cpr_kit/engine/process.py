@@ -14,11 +14,11 @@ import time
 import uuid
 import zipfile
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cpr_kit.engine import command, ports
+from cpr_kit.engine import causes, command, ports
 from cpr_kit.engine.manifest import Manifest, digest, file_digest, tree_digest
 from cpr_kit.engine.progress import TAIL
 from cpr_kit.engine.protocol import Build, Image, Mount, Output, Run
@@ -95,6 +95,18 @@ class ProcessEngine:
         if record is not None:
             self._store.remove(record["name"])
 
+    def files(self, reference: str, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+        """Of what was installed alone, under the paths that an image of the same has; Python is this machine's."""
+        record = self._find(reference)
+        if record is None:
+            raise LackingError(f"the process engine has no image {reference}; build it: cpr build")
+        for kind, inside in ((_ENVIRONMENT, "opt/cpr"), (_KIT, "opt/kit")):
+            root = self._store.path((kind, record["entries"][kind]))
+            for path in sorted(root.rglob("*")):
+                name = f"{inside}/{path.relative_to(root).as_posix()}"
+                if wanted(name) and path.is_file() and not path.is_symlink():
+                    yield name, path.read_bytes()
+
     def prune(self) -> list[Path]:
         """Remove environments, kits and code that no image refers to; what was removed."""
         return self._store.prune()
@@ -129,6 +141,8 @@ class ProcessEngine:
             return container
 
     def _check(self, run: Run) -> None:
+        if run.sealed:
+            raise LackingError("a process cannot have a read-only root and a user of its own; start Docker")
         for mount in run.mounts:
             if not mount.source.exists():
                 raise ContainerError(f"{mount.source} cannot be shown to the process: there is no such path")
@@ -167,10 +181,10 @@ class ProcessEngine:
         # Announced in the words of a container engine's builder, so that one parser knows the steps of both.
         output("Step 1/2 : python -m venv")
         step([sys.executable, "-m", "venv", str(folder)], output, env)
-        if manifest.installs:
-            output(f"Step 2/2 : pip install {' '.join(Path(word).name for word in manifest.installs)}")
-            pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--no-input", "--progress-bar", "off"]
-            step([*pip, "--disable-pip-version-check", *manifest.installs], output, env)
+        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--no-input", "--progress-bar", "off"]
+        for wanted in manifest.installs:
+            output(f"Step 2/2 : pip install {' '.join(Path(word).name for word in wanted)}")
+            step([*pip, "--disable-pip-version-check", *wanted], output, env)
 
 
 class ProcessContainer:
@@ -312,7 +326,7 @@ def step(argv: list[str], output: Output, env: Mapping[str, str]) -> None:
         return
     if any("ensurepip is not available" in line or "No module named ensurepip" in line for line in tail):
         raise LackingError("this Python cannot make virtual environments; run: apt-get install python3-venv")
-    raise BuildError(title, tuple(tail))
+    raise causes.explained(BuildError(title, tuple(tail)), engine="process")
 
 
 def _record(name: str, manifest: Manifest, entries: Mapping[str, str]) -> dict[str, Any]:

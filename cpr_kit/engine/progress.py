@@ -54,6 +54,7 @@ class Steps:
 
     def __init__(self) -> None:
         self.current: Step | None = None
+        self._before: deque[str] = deque(maxlen=TAIL)
         self._vertices: OrderedDict[str, Step] = OrderedDict()
         self._repeating = False
 
@@ -69,6 +70,8 @@ class Steps:
             self._repeating = not self._repeating
         elif self.current and not self._repeating:
             self._plain(self.current, line)
+        elif line and not self._repeating:
+            self._before.append(line)
         return self.current
 
     @property
@@ -76,14 +79,14 @@ class Steps:
         """The step that reported an error, else the current one: BuildKit runs several at once."""
         return next((step for step in self._vertices.values() if step.error), self.current)
 
-    def error(self, *advice: str) -> BuildError:
-        """The failure so far, as an error; `advice` is shown after the last lines."""
+    def error(self) -> BuildError:
+        """The failure so far, as an error."""
         step = self.failed
         if step is None:
-            return BuildError("the start of the build", advice)
+            return BuildError("the start of the build", tuple(self._before))
         said = any(step.error in line for line in step.tail) if step.error else True
         last = () if said else (str(step.error),)
-        return BuildError(str(step), (*step.tail, *last, *advice))
+        return BuildError(str(step), (*step.tail, *last))
 
     def _vertex(self, key: str, text: str) -> None:
         if self._repeating:

@@ -58,7 +58,10 @@ class Gpus:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One container: `command` replaces the image's ENTRYPOINT, `args` its CMD, as Vertex AI does it."""
+    """One container: `command` replaces the image's ENTRYPOINT, `args` its CMD, as Vertex AI does it.
+
+    `sealed` runs it as uid 65534 with a read-only root and a tmpfs at /tmp, whatever user the image names.
+    """
 
     image: str
     port: int
@@ -69,6 +72,7 @@ class Run:
     mounts: tuple[Mount, ...] = ()
     shared_memory_size_mb: int | None = None
     gpus: Gpus | None = None
+    sealed: bool = False
 
 
 class Container(Protocol):
@@ -116,6 +120,12 @@ class Engine(Protocol):
         """The image if this engine has it. Never pulls."""
 
     def remove_image(self, reference: str) -> None: ...
+
+    def files(self, reference: str, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+        """The regular files of an image whose path, POSIX and from the root without a slash, is `wanted`.
+
+        Nothing of the image is run. Raises LackingError when there is no such image.
+        """
 
     def locate(self, mount: Mount) -> str:
         """The path under which code in the container sees the mount."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -24,7 +25,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cpr_kit.engine.protocol import LABEL
+from cpr_kit.errors import LackingError
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
 Item = tuple[str, str]
 """("container", value of the label), ("process", "<group> <start time>") or ("folder", path)."""
 
@@ -109,12 +112,19 @@ def _forget() -> None:
 
 @contextlib.contextmanager
 def temporary_folder(prefix: str) -> Iterator[Path]:
-    """A folder that is gone afterwards, and after a kill of this program too."""
-    folder = make_folder(prefix)
+    """A folder that is gone afterwards, and after a kill of this program too. Raises LackingError when it is full."""
     try:
-        yield folder
-    finally:
-        remove_folder(folder)
+        folder = make_folder(prefix)
+        try:
+            yield folder
+        finally:
+            remove_folder(folder)
+    except OSError as exc:
+        if exc.errno not in FULL:
+            raise
+        raise LackingError(
+            f"no space is left in {tempfile.gettempdir()}; free some, or set TMPDIR to a folder of another disk"
+        ) from exc
 
 
 def make_folder(prefix: str) -> Path:

@@ -43,6 +43,7 @@ class LocalEndpoint:
         credential_path: str | os.PathLike[str] | None = None,
         host_port: int | None = None,
         gpus: Gpus | None = None,
+        sealed: bool = False,
         ready_timeout_s: float = READY_TIMEOUT_S,
         ready_interval_s: float = READY_INTERVAL_S,
         request_timeout_s: float = REQUEST_TIMEOUT_S,
@@ -55,6 +56,7 @@ class LocalEndpoint:
             credential_path=credential_path,
             host_port=host_port,
             gpus=gpus,
+            sealed=sealed,
             deployment=deployment or Deployment(),
         )
         self.launch = contract.launch(spec, self.options.deployment)

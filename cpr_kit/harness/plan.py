@@ -27,6 +27,7 @@ class Options:
     credential_path: str | os.PathLike[str] | None = None
     host_port: int | None = None
     gpus: Gpus | None = None
+    sealed: bool = False
     deployment: Deployment = field(default_factory=Deployment)
 
 
@@ -57,6 +58,7 @@ def make(spec: ContainerSpec, options: Options, engine: Engine, environ: Mapping
         mounts=tuple(mount for mount in (model, key) if mount),
         shared_memory_size_mb=spec.shared_memory_size_mb,
         gpus=options.gpus,
+        sealed=options.sealed,
     )
     return Plan(run=run, launch=launch)
 

@@ -7,10 +7,22 @@ import sysconfig
 import traceback
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from cpr_kit.contract import Reference
 from cpr_kit.errors import StartError
 from cpr_kit.runtime import startup
+from cpr_kit.sdk import finder
+
+
+def load_name(reference: Reference) -> Any:
+    """Import `module:name`, whatever it is. Raises StartError as `load_class` does."""
+    module = _module(reference)
+    found = getattr(module, reference.name, None)
+    if found is not None:
+        return found
+    names = [name for name in vars(module) if not name.startswith("_")]
+    raise StartError(f'{_file(module)} has no "{reference.name}"', f"it has: {', '.join(names) or 'nothing'}")
 
 
 def load_class(reference: Reference) -> type:
@@ -27,6 +39,7 @@ def load_class(reference: Reference) -> type:
 
 
 def _module(reference: Reference) -> ModuleType:
+    finder.install()  # an image's Python has done it as it started; a process of this machine has not
     try:
         with startup.phase("import"):
             return importlib.import_module(reference.module)

@@ -69,6 +69,9 @@ class Model:
         self.metrics.loaded(time.monotonic() - began)
         self.state = State.READY
 
+    async def close(self) -> None:
+        """A server calls this when all that it accepted is answered. A model ends with its process."""
+
     def _piped(self, handler: Any) -> Pipeline:
         predictor, settings = handler._predictor, self._settings  # noqa: SLF001  the kit's own class
         joined = Joined(
@@ -181,7 +184,7 @@ def _is_whole(response: Response) -> bool:
 
 
 def _type(response: Response) -> None:
-    """Vertex AI's clients expect a typed response; a handler may have left the type out."""
-    if "content-type" not in response.headers:
+    """Vertex AI's clients expect a typed response; a handler may leave the type out, or repeat what they accept."""
+    if "*" in response.headers.get("content-type", "*"):
         is_json = bytes(response.body[:1]) in (b"{", b"[")
         response.headers["content-type"] = "application/json" if is_json else "application/octet-stream"

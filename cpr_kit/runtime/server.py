@@ -30,10 +30,10 @@ def main(environ: Mapping[str, str] = os.environ, *, limits: Limits | None = Non
     logs.configure()
     try:
         settings = Settings.from_environ(environ)
-        limits = limits or Limits.from_environ(environ).for_requests(settings.request_timeout)
+        limits = limits or _limits(settings, environ)
         inherited = os.environ.pop(_LISTENER, "")
         listener = _inherit(int(inherited)) if inherited else _listen(settings)
-        _serve(listener, settings, limits, share=limits.workers > 1 and not inherited)
+        _serve(listener, settings, limits, share=_may_share(settings, limits) and not inherited)
     except CprError as error:
         _end(error)
 
@@ -67,6 +67,16 @@ class ModelServer:
             signal.signal(number, server.handle_exit)
         server.run([listener])
         sys.exit(0)
+
+
+def _limits(settings: Settings, environ: Mapping[str, str]) -> Limits:
+    limits = Limits.from_environ(environ).for_requests(settings.request_timeout)
+    return limits if settings.app is None else limits.for_application(environ, settings.request_timeout)
+
+
+def _may_share(settings: Settings, limits: Limits) -> bool:
+    """An application of the author's own has an event loop from the start, and no loop survives a fork."""
+    return limits.workers > 1 and settings.app is None
 
 
 def _serve(listener: socket.socket, settings: Settings, limits: Limits, *, share: bool) -> NoReturn:

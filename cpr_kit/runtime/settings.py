@@ -26,6 +26,7 @@ class Settings:
     handler: Reference | None = None
     predictor: Reference | None = None
     preprocessor: Reference | None = None
+    app: Reference | None = None  # an ASGI application of the author's own, in place of the three above
     trusted: bool = False
     trusted_digests: tuple[str, ...] = ()  # of pickles that load all the same: "sha256:" and 64 hexadecimal digits
     # From here on, each is the key of its name in [serve] of cpr.toml and the variable CPR_SERVE_<NAME>.
@@ -52,6 +53,7 @@ class Settings:
             handler=_reference("HANDLER", environ),
             predictor=_reference("PREDICTOR", environ),
             preprocessor=_reference("PREPROCESSOR", environ),
+            app=_application(environ),
             trusted=_flag("CPR_MODEL_TRUSTED", environ),
             trusted_digests=_digests("CPR_MODEL_TRUSTED_DIGESTS", environ),
             max_batch_rows=_count("CPR_SERVE_MAX_BATCH_ROWS", environ),
@@ -75,6 +77,17 @@ def _reference(kind: str, environ: Mapping[str, str]) -> Reference | None:
             f'set both, or name the class in cpr.toml: {kind.lower()} = "module:Class"',
         )
     return Reference(module, name) if module else None
+
+
+def _application(environ: Mapping[str, str]) -> Reference | None:
+    text = environ.get("CPR_MODEL_APP", "")
+    module, _, name = text.partition(":")
+    if text and not (module and name):
+        raise StartError(f'CPR_MODEL_APP is "{text}"', 'set it to "module:name", or unset it')
+    served = [kind for kind in ("PREDICTOR", "HANDLER") if environ.get(f"{kind}_MODULE")]
+    if text and served:
+        raise StartError(f"CPR_MODEL_APP and {served[0]}_MODULE are both set", "unset the one that is not to be served")
+    return Reference(module, name) if text else None
 
 
 def _digests(name: str, environ: Mapping[str, str]) -> tuple[str, ...]:

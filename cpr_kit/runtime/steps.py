@@ -82,6 +82,8 @@ class Steps:
     def __init__(self, predictor: Any, serializer: type[Serializer] | None) -> None:
         self.predictor = predictor
         self.serializer = serializer
+        if serializer is None and hasattr(predictor, "arrays_are_written"):
+            predictor.arrays_are_written = True
         self._wants = table.Wants(
             array=_wants_array(type(predictor)),
             media_types=tuple(getattr(predictor, "media_types", ())),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cpr_kit.build import context
+from cpr_kit.build import context, wheel
 from cpr_kit.build.ignore import Ignore
 from cpr_kit.build.source import Source
 from cpr_kit.config import Config, ImageSection, ModelSection
@@ -45,8 +45,9 @@ def test_lays_out_what_the_engines_read(project, made):
     image = json.loads((made / "image.json").read_text())
     assert image == {
         "kit": next(made.glob("kit/*.whl")).relative_to(made).as_posix(),
-        "kit_packages": ["fastapi"],
+        "dependencies": [*wheel.requirements(), "fastapi"],
         "requirements": "requirements/requirements.txt",
+        "lock": None,
         "extra_packages": [],
         "code": "code",
         "env": {"CPR_MODEL_TRUSTED": "false", "PREDICTOR_MODULE": "predictor", "PREDICTOR_CLASS": "Doubler", "A": "x"},
@@ -56,7 +57,12 @@ def test_lays_out_what_the_engines_read(project, made):
     assert tree(made / "code") == {"cpr.toml", "predictor.py"}
     assert (made / "index" / "pip.conf").is_file()
     assert (made / "packages" / ".keep").is_file()
-    assert (made / "Dockerfile").read_text().endswith('\nENV A="x"\n')
+    lines = (made / "Dockerfile").read_text().split('\nENV A="x"\n')[1].splitlines()
+    assert [line.partition("=")[0] for line in lines] == [
+        "LABEL org.opencontainers.image.base.name",
+        "LABEL cpr-kit.version",
+        "LABEL cpr-kit.source",
+    ]
     assert arguments["PREDICTOR_CLASS"] == "Doubler"
 
 

@@ -177,11 +177,11 @@ def test_bytecode_is_there_and_valid(built, docker):
     """A module whose bytecode cannot be used would be compiled again at each start."""
     _, tag, _ = built
     code = """
-import importlib.util, os, struct, starlette.applications as module
-cached = importlib.util.cache_from_source(module.__file__)
-print(struct.unpack("<I", open(cached, "rb").read()[8:12])[0] == int(os.stat(module.__file__).st_mtime))
+import importlib.util, starlette.applications as module
+cached = open(importlib.util.cache_from_source(module.__file__), "rb").read()
+print(int.from_bytes(cached[4:8], "little"), cached[8:16] == importlib.util.source_hash(open(module.__file__, "rb").read()))
 """
-    assert python(docker, tag, code) == "True"
+    assert python(docker, tag, code) == "1 True"  # 1: by its source's hash, and never compared with it
 
 
 @pytest.mark.engine
@@ -208,7 +208,9 @@ def test_nothing_of_the_index_the_wheels_or_a_cache_is_in_the_image(built, docke
         n for n in names if n.startswith(("index/", "build/")) or n.endswith((".whl", "ca.pem")) or ".cache/pip" in n
     ]
     assert "usr/app/predictor.py" in files[-1]
-    assert "opt/cpr" in files[-2]
+    assert "opt/kit/cpr_kit" in files[-2]
+    assert "opt/cpr/bin" in files[-3]
+    assert not [n for n in names if n.endswith("/tests") or n.startswith("image/") or "opt/uv" in n]
     assert MARKER.encode() not in content
     assert MARKER not in json.dumps([docker.images.get(tag).attrs, docker.images.get(tag).history()])
 
@@ -222,12 +224,26 @@ def test_an_edit_of_the_code_installs_nothing(built, engine, project, docker):
     lines = []
     with same_index():
         image.build(config, engine, tag=tag, output=lines.append)
-    assert not [line for line in lines if "Successfully installed" in line or "Requirement already" in line]
+    assert not [line for line in lines if "Installed " in line or "Prepared " in line or "Successfully installed" in line]
     above = docker.images.get(tag).attrs["RootFS"]["Layers"]
     assert above[:-1] == below[:-1]
     assert above[-1] != below[-1]
     code = "from predictor import Doubler; d = Doubler(); d.load(''); print(d.predict({'instances': [2]}))"
     assert python(docker, tag, code) == f"{{'predictions': [{2 * len(engine._builder)}]}}"
+
+
+@pytest.mark.engine
+def test_the_same_tree_gives_the_same_layers(engine, project, docker):
+    """Dependencies, kit and code, bytecode included; what lies below them is the engine's and the base's."""
+    found = []
+    for number in (1, 2):
+        spec = image.build(Config.read(project), engine, tag=f"cpr-test/same-{engine._builder}:{number}", no_cache=True)
+        found.append(docker.images.get(spec.image_uri).attrs)
+    for attrs in found:
+        docker.images.remove(attrs["RepoTags"][0], force=True)
+    assert found[0]["RootFS"]["Layers"][-3:] == found[1]["RootFS"]["Layers"][-3:]
+    settings = ("Env", "Labels", "Entrypoint", "User", "WorkingDir", "ExposedPorts")
+    assert [found[0]["Config"][name] for name in settings] == [found[1]["Config"][name] for name in settings]
 
 
 @pytest.mark.engine
@@ -286,7 +302,7 @@ def test_starts_from_the_kits_own_base_and_installs_the_running_kit_over_it(buil
         try:
             code = "import cpr_kit, starlette, words; print(cpr_kit.__file__, starlette.__file__, words.SAID)"
             kit, starlette, said = python(docker, spec.image_uri, code).split()
-            assert kit.startswith("/opt/cpr/")
+            assert kit.startswith("/opt/kit/")
             assert starlette.startswith("/opt/venv/"), "what the base has is not installed again"
             assert said == "hello"
         finally:

@@ -4,6 +4,8 @@ import sys
 
 import pytest
 
+from cpr_kit.config import tomllib
+
 from cpr_kit.build import index
 from cpr_kit.errors import ConfigError
 
@@ -48,7 +50,7 @@ def test_settings_are_those_that_pip_lists(environ, named):
 def test_what_names_a_path_of_this_machine_stays_here(environ):
     environ |= {"PIP_FIND_LINKS": "/opt/wheels https://w.example/w"}
     environ |= {"PIP_TRUSTED_HOST": "a.example b.example", "PIP_PROXY": "http://p.example:3128"}
-    assert index.text(index.settings(environ), False) == (
+    assert index.text(index.settings(environ), None) == (
         "[global]\n"
         "index-url = https://far.example/simple\n"
         "timeout = 7\n"
@@ -60,7 +62,7 @@ def test_what_names_a_path_of_this_machine_stays_here(environ):
 
 
 def test_an_index_on_this_machines_disk_leaves_the_default_one():
-    assert index.text({"index-url": "file:///opt/simple", "extra-index-url": "/a ../b"}, False) == "[global]\n"
+    assert index.text({"index-url": "file:///opt/simple", "extra-index-url": "/a ../b"}, None) == "[global]\n"
 
 
 def test_no_configuration_file_is_read_when_pip_reads_none(environ):
@@ -76,6 +78,24 @@ def test_the_certificates_are_those_that_pip_is_told_first(tmp_path, names):
     index.write(tmp_path, environ)
     assert (tmp_path / "ca.pem").read_text() == names[0]
     assert "cert = /index/ca.pem\n" in (tmp_path / "pip.conf").read_text()
+
+
+def test_uv_is_told_the_same(environ, tmp_path):
+    environ |= {"PIP_TRUSTED_HOST": "a.example b.example", "PIP_PROXY": "http://p.example:3128", "PIP_TIMEOUT": "7.5"}
+    (tmp_path / "ca.crt").write_text("x")
+    index.write(tmp_path, {**environ, "SSL_CERT_FILE": str(tmp_path / "ca.crt")})
+    assert tomllib.loads((tmp_path / "uv.toml").read_text()) == {
+        "index-strategy": "unsafe-best-match",
+        "index-url": "https://far.example/simple",
+        "extra-index-url": ["https://u:p%40@x.example/simple"],
+        "allow-insecure-host": ["a.example", "b.example"],
+    }
+    assert (tmp_path / "uv.sh").read_text().splitlines() == [
+        "export SSL_CERT_FILE=/index/ca.pem",
+        "export UV_HTTP_TIMEOUT=7",
+        "export http_proxy=http://p.example:3128",
+        "export https_proxy=http://p.example:3128",
+    ]
 
 
 def test_without_certificates_of_its_own_none_are_named(tmp_path):

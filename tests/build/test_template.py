@@ -67,7 +67,6 @@ def test_values_enter_as_build_arguments_and_the_text_stays_the_templates(tmp_pa
     assert text == (template.find("python") / "Dockerfile").read_text() + 'ENV A="1"\n'
     assert arguments == {
         "BASE_IMAGE": "cuda:12",
-        "KIT_PACKAGES": "fastapi",
         "PORTS": "9000 9001",
         "PREDICTOR_MODULE": "serving.predictor",
         "PREDICTOR_CLASS": "Doubler",

@@ -46,8 +46,9 @@ def write_context(folder: Path, *, requirements: str = "", requires: tuple[str, 
     (folder / "Dockerfile").write_text(DOCKERFILE)
     manifest = {
         "kit": f"kit/{kit.name}",
-        "kit_packages": [],
+        "dependencies": list(requires),
         "requirements": "requirements/requirements.txt",
+        "lock": None,
         "extra_packages": [],
         "code": "code",
         "env": {"COLOUR": "blue"},

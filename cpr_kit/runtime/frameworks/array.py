@@ -41,6 +41,9 @@ class ArrayPredictor(Predictor):
     inline: bool = False
     """Whether short turns may run on the server's loop (`pace.py`): only where nothing is an author's own."""
 
+    arrays_are_written: bool = False
+    """Set by a server that writes arrays by itself, which is quicker than lists. Upstream's server cannot."""
+
     _preprocessor: preprocessor.Preprocessor | None = None
     _signature: Signature = Signature()
 
@@ -85,4 +88,6 @@ class ArrayPredictor(Predictor):
         """(n, features) -> n predictions along axis 0."""
 
     def postprocess(self, prediction_results: Any) -> Any:
+        if not self.arrays_are_written and hasattr(prediction_results, "tolist"):
+            prediction_results = prediction_results.tolist()
         return {"predictions": prediction_results}

@@ -34,6 +34,11 @@ def workers(environ: Mapping[str, str], cores: int) -> int:
     return min(number, most) if most is not None else number
 
 
+def is_asked(environ: Mapping[str, str]) -> bool:
+    """Whether anyone said how many, rather than leaving it to the processors."""
+    return bool(environ.get(_EXACT) or environ.get(_PER_CORE))
+
+
 def _allowed() -> int:
     # Not on macOS, where `cpr serve` runs too.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

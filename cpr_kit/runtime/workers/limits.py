@@ -43,6 +43,13 @@ class Limits:
         """No request that was accepted is cut off before its own time is over."""
         return replace(self, drain=max(self.drain, timeout))
 
+    def for_application(self, environ: Mapping[str, str], timeout: float) -> Limits:
+        """For an application of the author's own: it may keep state between requests, so there is one worker unless
+        more are asked for, and it may compute on the server's loop for as long as a request lasts.
+        """
+        workers = self.workers if count.is_asked(environ) else 1
+        return replace(self, workers=workers, heartbeat=max(self.heartbeat, timeout + self.grace))
+
     def memory_of_worker(self, shared: int) -> int | None:
         """Bytes that each worker may have of its own when `shared` are common to all; None is no limit.
 

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -23,6 +23,9 @@ from cpr_kit.runtime.protocol import guarded
 from cpr_kit.runtime.settings import Settings
 from cpr_kit.runtime.workers import ending
 from cpr_kit.runtime.workers.limits import Limits
+
+if TYPE_CHECKING:
+    from cpr_kit.runtime.asgi import Hosted, OwnApp
 
 # Longer than the 60 s after which Google's front ends drop an idle connection, so that they close it, not we.
 _KEEP_ALIVE_S = 75
@@ -107,9 +110,9 @@ class Server(uvicorn.Server):
     can answer it.
     """
 
-    def __init__(self, app: App, settings: Settings, *, limits: Limits, post: Post) -> None:
+    def __init__(self, app: App | OwnApp, settings: Settings, *, limits: Limits, post: Post) -> None:
         super().__init__(configuration(app, settings, limits))
-        self.model = app.model
+        self.model: Model | Hosted = app.model
         self._settings, self._limits, self._post = settings, limits, post
         self._listens = False
         self._ends_at = math.inf
@@ -169,6 +172,10 @@ class Server(uvicorn.Server):
         """Sleep until asked to stop, and then for the last call. Uvicorn's own wakes ten times a second."""
         await self._asked.wait()
         await asyncio.sleep(max(0.0, self._ends_at - time.monotonic()))
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        await self.model.close()
 
     async def _load(self) -> None:
         try:

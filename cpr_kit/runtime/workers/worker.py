@@ -90,6 +90,10 @@ class Worker(GunicornWorker):  # type: ignore[misc]
 
 
 def _server(job: Job, post: WorkerPost) -> Server:
+    if job.settings.app is not None:
+        from cpr_kit.runtime.asgi import OwnApp  # few servers need it, and it imports routes
+
+        return Server(OwnApp(job.settings), job.settings, limits=job.limits, post=post)
     make = functools.partial(make_handler, job.settings) if job.handler is None else lambda: job.handler
     return Server(application(make, job.settings, job.counted), job.settings, limits=job.limits, post=post)
 

@@ -1,0 +1,3 @@
+import numpy as np
+
+np.savez("model.npz", weights=np.eye(3))
