@@ -40,7 +40,9 @@ def write(folder: Path, environ: Mapping[str, str] = os.environ) -> None:
     (folder / CONFIG).write_text(text(found, inside), "utf-8")
     (folder / UV_CONFIG).write_text(uv_text(found), "utf-8")
     variables = uv_variables(found, inside).items()
-    (folder / UV_VARIABLES).write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables), "utf-8")
+    (folder / UV_VARIABLES).write_text(
+        "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables), "utf-8"
+    )
 
 
 def is_blank(folder: Path) -> bool:
