@@ -187,19 +187,23 @@ class GuardedProtocol(ShortWay):
         self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
+        earlier, usual = self.cycle, self._usual
         # A client asks for the same again and again; the head that was right the last time is right this time.
         if (
-            self.headers != self._usual.headers
-            or self.url != self._usual.url
-            or self.parser.get_method() != self._usual.method
+            self.headers == usual.headers
+            and self.url == usual.url
+            and self.parser.get_method() == usual.method
+            and self.parser.get_http_version() == usual.version
         ):
+            self._fields = usual.fields
+            self._take_known()
+        else:
             self._inspect()
             if self._upgrading:
                 return
-        else:
-            self._fields = self._usual.fields
-        earlier = self.cycle
-        super().on_headers_complete()
+            super().on_headers_complete()
+            if self._usual is not usual:
+                self._learn()
         self._phase = _BODY
         self._body_bytes = 0
         if self.pipeline and self._running is None:

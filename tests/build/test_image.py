@@ -224,7 +224,9 @@ def test_an_edit_of_the_code_installs_nothing(built, engine, project, docker):
     lines = []
     with same_index():
         image.build(config, engine, tag=tag, output=lines.append)
-    assert not [line for line in lines if "Installed " in line or "Prepared " in line or "Successfully installed" in line]
+    assert not [
+        line for line in lines if "Installed " in line or "Prepared " in line or "Successfully installed" in line
+    ]
     above = docker.images.get(tag).attrs["RootFS"]["Layers"]
     assert above[:-1] == below[:-1]
     assert above[-1] != below[-1]
