@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import json
+import re
 import socket
 import struct
 import time
@@ -184,14 +185,14 @@ def test_a_pipelined_flood_of_refusals_is_answered_in_order(serve):
 def test_a_request_that_waits_keeps_its_own_headers_whatever_comes_behind_it(serve):
     server = serve("edges:Edges").ready()
     slow = b"".join(raw({"instances": ["slow"], "parameters": {"sleep": 0.5}}))
-    lines = b'{"n": 1}\n{"n": 2}\n'
+    lines = b"1\n2\n"
     head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/jsonlines\r\nContent-Length: %d\r\n\r\n"
     broken = b"POST /predict HTTP/1.1\r\nContent-Type: text/csv\r\nContent-Length: 0\r\n\r\n"
     with connect(server) as client:
         client.sendall(slow + head % len(lines) + lines + broken)
         data = read_until(client, 3)
-    assert [part[:3] for part in data.split(b"HTTP/1.1 ")[1:]] == [b"200", b"200", b"400"]
-    assert b'{"predictions":[{"n":1},{"n":2}]}' in data
+    assert re.findall(rb"HTTP/1.1 (\d+) [A-Z]", data) == [b"200", b"200", b"400"]
+    assert b'{"predictions":[1,2]}' in data
 
 
 def test_streams_whose_clients_reset_give_their_places_back(serve):
