@@ -109,6 +109,15 @@ class BuildError(CprError):
         self.exit_code = LackingError.exit_code if lacking else BuildError.exit_code
 
 
+class RegistryError(CprError):
+    """A registry did not take or give an image: what it said, and what to do."""
+
+    exit_code = 4
+
+    def __init__(self, cause: str, remedy: str) -> None:
+        super().__init__(f"{cause} | {remedy}")
+
+
 class ContainerError(CprError):
     """A container ended, or never became healthy. `logs` holds all that it wrote."""
 

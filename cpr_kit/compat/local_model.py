@@ -12,6 +12,7 @@ from cpr_kit.compat import container_message
 from cpr_kit.compat.cpr_config import ClassName, CprArguments
 from cpr_kit.compat.early import EarlyNames
 from cpr_kit.compat.own_dockerfile import OwnDockerfile
+from cpr_kit.compat.registry import RegistryNames
 from cpr_kit.config import Config
 from cpr_kit.contract import ContainerSpec, Probe
 from cpr_kit.engine import choose
@@ -23,7 +24,7 @@ _GPU_CAPABILITIES = (("utility", "compute"),)
 _ALL_GPUS = -1
 
 
-class LocalModel(EarlyNames):
+class LocalModel(EarlyNames, RegistryNames):
     """An image and how to start it. `spec` is the kit's own form, `serving_container_spec` Google's.
 
     >>> model = LocalModel.build("iris/")

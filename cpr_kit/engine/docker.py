@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from cpr_kit.engine import archive, builder, leftovers, platforms, ports
+from cpr_kit.engine import archive, builder, leftovers, platforms, ports, registry
 from cpr_kit.engine.classic import Connection
 from cpr_kit.engine.protocol import LABEL, Build, Gpus, Image, Mount, Output, Run
 from cpr_kit.engine.reaper import reaper
@@ -122,6 +122,16 @@ class DockerEngine:
         if image is None:
             raise BuildError(f"import of {reference}", ("the engine took the archive, but has no such image",))
         return image
+
+    def push(self, reference: str, output: Output) -> str:
+        """The image's digest in the registry."""
+        return registry.push(self._client.api, reference, output)
+
+    def pull(self, reference: str, output: Output) -> None:
+        registry.pull(self._client.api, reference, output)
+
+    def tag(self, source: str, target: str) -> None:
+        registry.tag(self._client.api, source, target)
 
     def locate(self, mount: Mount) -> str:
         return mount.target

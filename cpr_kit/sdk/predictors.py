@@ -59,8 +59,15 @@ class SklearnPredictor(_FilePredictor):
     """Serves model.joblib or model.pkl. `load` takes `allowed_extensions=`."""
 
     files = ("model.joblib", "model.pkl")
+    # A model's answer for a row does not depend on other rows: what waits may share a call.
+    max_batch_rows: ClassVar[int | None] = 1024
 
     _model: Any
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "predict" in vars(cls) and "max_batch_rows" not in vars(cls):
+            cls.max_batch_rows = None
 
     def load(self, artifacts_uri: str, **kwargs: Any) -> None:
         self._model = self._unpickled(self._find(artifacts_uri, kwargs))
