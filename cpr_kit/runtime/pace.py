@@ -17,14 +17,17 @@ from cpr_kit.runtime.admission import ServiceTime
 _ENOUGH = 32
 _SHORT_S = 0.002
 """The shortest of the last turns took no longer than this: what the model itself takes."""
-_QUIET_S = 0.02
+_QUIET_S = 0.05
 """None of the last turns took longer than this, the wait for Python's lock included."""
 _TURN_S = 0.004
 """What a turn on the loop may be expected to take."""
 _SLOW_S = 0.05
-"""A turn on the loop that took longer sends the model back to its thread."""
+_STALLED_S = 1.0
+"""Two turns on the loop in a row that took longer than the first send the model back to its thread, or one that took
+longer than the second. One alone is as likely the machine's: a shared processor goes away for that long.
+"""
 _BARRED_S = (10.0, 3600.0)
-"""For how long: the first time, and at most, doubling."""
+"""For how long: the first time, and at most, doubling until it has held out for as long."""
 
 
 class Pace:
@@ -36,6 +39,7 @@ class Pace:
         self._seconds: collections.deque[float] = collections.deque(maxlen=_ENOUGH)
         self._short = False
         self._largest = 0
+        self._was_slow = False
         self._barred_until = 0.0
         self._penalty = _BARRED_S[0]
 
@@ -43,16 +47,25 @@ class Pace:
         """A turn took so long, on the loop (`here`) or in the thread; its largest body had `size` bytes."""
         if seconds <= _TURN_S and size < math.inf:
             self._largest = max(self._largest, int(size))
-        if here and seconds > _SLOW_S:
-            self._short = False
-            self._seconds.clear()
-            self._barred_until = self._clock() + self._penalty
-            self._penalty = min(2 * self._penalty, _BARRED_S[1])
+        slow = here and seconds > _SLOW_S
+        if slow and (self._was_slow or seconds > _STALLED_S):
+            self._bar()
         elif not self._short:
             self._seconds.append(seconds)
             self._short = (
                 len(self._seconds) == _ENOUGH and min(self._seconds) <= _SHORT_S and max(self._seconds) <= _QUIET_S
             )
+
+        self._was_slow = slow
+
+    def _bar(self) -> None:
+        now = self._clock()
+        if now - self._barred_until > self._penalty:
+            self._penalty = _BARRED_S[0]
+        self._short = False
+        self._seconds.clear()
+        self._barred_until = now + self._penalty
+        self._penalty = min(2 * self._penalty, _BARRED_S[1])
 
     def share(self, waiting: int, size: float) -> int:
         """How many of the requests that wait, the largest of `size` bytes, the loop may answer in one turn; 0: none."""

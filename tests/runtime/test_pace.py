@@ -56,6 +56,30 @@ def test_a_long_turn_on_the_loop_bars_it_for_longer_each_time():
         clock.now += 1
 
 
+def test_one_stall_of_the_machine_bars_nothing_and_two_in_a_row_do():
+    made, _, _ = pace(0.0003)
+    for seconds in (0.2, 0.0003, 0.2, 0.0003):
+        made.observe(seconds, 40, here=True)
+        assert made.share(1, 40) == 1
+    made.observe(0.06, 40, here=True)
+    made.observe(0.06, 40, here=True)
+    assert made.share(1, 40) == 0
+
+
+def test_a_bar_long_after_the_last_one_is_short_again():
+    made, _, clock = pace(0.0003)
+    for later, penalty in ((0, 10), (10, 20), (1000, 10)):
+        clock.now += later
+        made.observe(3.0, 40, here=True)
+        for _ in range(32):
+            made.observe(0.0003, 40, here=False)
+        clock.now += penalty - 1
+        assert made.share(1, 40) == 0
+        clock.now += 1
+        assert made.share(1, 40) == 1
+        clock.now -= penalty
+
+
 def test_no_more_are_taken_than_a_short_turn_answers():
     made, service, _ = pace(0.001)
     for _ in range(200):
