@@ -113,10 +113,10 @@ def pairs(bench: Bench, burst: Burst, servers: list[Server]) -> Iterator[tuple[s
     short = dataclasses.replace(bench, seconds=PAIR_S)
     with contextlib.ExitStack() as stack:
         up = {server.name: stack.enter_context(bench.serving(server, Job(model=burst.model))) for server in servers}
-        for running in up.values():
-            load.closed(running.request(), connections=16, seconds=WARM_S)
         for number in range(PAIRS):
             for name in list(up) if number % 2 == 0 else list(up)[::-1]:
+                # Each time: a kernel may take an idle process's memory away, and its return is not what is measured.
+                load.closed(up[name].request(), connections=16, seconds=WARM_S)
                 yield name, burst.run(short, up[name])
 
 
