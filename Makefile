@@ -12,7 +12,7 @@ test: $(READY)
 	$(BIN)/python -m pytest
 
 quick: $(READY)
-	$(BIN)/python -m pytest -m "not engine"
+	$(BIN)/python -m pytest -m "not engine and not heavy"
 
 check: $(READY)
 	$(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy

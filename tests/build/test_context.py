@@ -46,7 +46,7 @@ def test_lays_out_what_the_engines_read(project, made):
     assert image == {
         "kit": next(made.glob("kit/*.whl")).relative_to(made).as_posix(),
         "dependencies": [*wheel.requirements(), "fastapi"],
-        "requirements": "requirements/requirements.txt",
+        "requirements": None,  # the file is there, and asks for nothing
         "lock": None,
         "extra_packages": [],
         "code": "code",

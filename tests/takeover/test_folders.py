@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "runtime"))
 
 from bucket_server import BucketServer
 
+pytestmark = pytest.mark.heavy
 ROWS = [[6.7, 3.1, 4.7, 1.5], [4.6, 3.1, 1.5, 0.2]]
 EXPECTED = {"predictions": ["versicolor", "setosa"]}
 JSON = {"Content-Type": "application/json"}
