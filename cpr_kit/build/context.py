@@ -85,7 +85,8 @@ def needs(source: Source) -> list[str]:
 
 def locked(source: Source, python: str) -> lock.Inputs:
     """What `cpr lock` locks for this source."""
-    own = requirements.without(source.requirements_text, wheel.DISTRIBUTION).splitlines()
+    text = requirements.without(source.requirements_text, wheel.DISTRIBUTION)
+    own = [line for line in map(requirements.plain, text.splitlines()) if line]
     return lock.Inputs(
         lines=(*needs(source), *own),
         packages=source.extra_packages,
@@ -107,6 +108,7 @@ def _write_requirements(source: Source, folder: Path) -> None:
         python, _ = lock.made_for(source.lock.read_text("utf-8"))
         lock.check(source.lock, locked(source, python))
         shutil.copyfile(source.lock, folder / lock.FILE)
+        (folder / lock.OPTIONS).write_text(requirements.options(text), "utf-8")
 
 
 def copy(origin: Path, target: Path, left_out: Ignore) -> None:
@@ -204,7 +206,7 @@ def _always(source: Source) -> tuple[str, ...]:
     artifacts = source.config.model.artifacts
     left_out = [] if artifacts is None or "://" in artifacts else [source.folder / artifacts]
     if source.requirements and not source.dockerfile:
-        left_out += [source.requirements, *([source.lock] if source.lock else [])]
+        left_out += [*requirements.files(source.requirements), *([source.lock] if source.lock else [])]
     root = source.folder.resolve()
     inside = [path.resolve() for path in left_out if path.resolve().is_relative_to(root) and path.resolve() != root]
     return (*ignore.ALWAYS, *(ignore.escaped(path.relative_to(root).as_posix()) for path in inside))

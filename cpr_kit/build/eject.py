@@ -167,6 +167,8 @@ def _check_files(folder: Path, names: Iterable[str]) -> None:
     written = _written(folder)
     own = [name for name, digest in written.items() if _exists(folder / name) and _digest(folder / name) != digest]
     own += [name for name in names if name not in written and _exists(folder / name)]
+    above = {each.as_posix() for name in names for each in Path(name).parents[:-1]}
+    own += [name for name in sorted(above) if _exists(folder / name) and not (folder / name).is_dir()]
     if own:
         raise UsageError(
             f"{folder} was ejected before, and these files are yours since: {', '.join(own[:_MOST_TOLD])}; "

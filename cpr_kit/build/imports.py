@@ -113,7 +113,12 @@ def _modules_of(node: ast.ImportFrom) -> list[str]:
 def _guarded(node: ast.AST) -> bool:
     if isinstance(node, ast.Try):
         return any(h.type is None or "Import" in ast.unparse(h.type) for h in node.handlers)
-    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+    return isinstance(node, ast.If) and is_for_type_checkers(node)
+
+
+def is_for_type_checkers(node: ast.If) -> bool:
+    """`if TYPE_CHECKING:`, whatever module it is taken from."""
+    return re.fullmatch(r"(\w+\.)?TYPE_CHECKING", ast.unparse(node.test)) is not None
 
 
 def _in_folder(folder: Folder, module: str) -> bool:

@@ -22,6 +22,8 @@ from cpr_kit.engine.manifest import digest, file_digest
 from cpr_kit.errors import ConfigError, LackingError, MissingExtra, SourceError
 
 FILE = "requirements.lock"
+OPTIONS = "options.txt"
+"""Where distributions come from, beside it: a lock names no index."""
 _HEAD = """\
 # Made by `cpr lock`; make it again rather than edit it.
 # for: Python {python}, {platform}
@@ -29,6 +31,7 @@ _HEAD = """\
 """
 _FOR = re.compile(r"^# for: Python (\S+), (\S+)$", re.MULTILINE)
 _FROM = re.compile(r"^# from: (\S+)$", re.MULTILINE)
+_DECLARING = ("pyproject.toml", "setup.py", "setup.cfg")
 _PYTHON = re.compile(r"3\.\d{1,2}\Z")
 _BASE = re.compile(r"(?:^|/)python:(3\.\d+)")
 _TARGETS = {"linux/amd64": "x86_64-unknown-linux-gnu", "linux/arm64": "aarch64-unknown-linux-gnu"}
@@ -45,7 +48,8 @@ class Inputs:
 
     @property
     def digest(self) -> str:
-        declared = [file_digest(path).encode() for path in self._projects()]
+        said = (package / name for package in self.packages if package.is_dir() for name in _DECLARING)
+        declared = [f"{path.name} {file_digest(path)}".encode() for path in said if path.is_file()]
         wheels = [line.encode() for line in self._of_wheels()]
         parts = [*(line.encode() for line in self.lines), *declared, *wheels]
         return f"sha256:{digest([*parts, self.python.encode(), self.platform.encode()])}"
@@ -59,7 +63,7 @@ class Inputs:
     def _projects(self) -> Iterator[Path]:
         for package in self.packages:
             if package.is_dir():
-                yield next(package / name for name in ("pyproject.toml", "setup.py") if (package / name).is_file())
+                yield next(package / name for name in _DECLARING[:2] if (package / name).is_file())
 
     def _of_wheels(self) -> Iterator[str]:
         for package in self.packages:
@@ -92,6 +96,11 @@ def made_for(text: str) -> tuple[str, str]:
     return (found[1], found[2]) if found else ("", "")
 
 
+def is_ours(path: Path) -> bool:
+    """Whether `cpr lock` made it: other tools have files of that name."""
+    return path.is_file() and _FROM.search(path.read_text("utf-8", "replace")) is not None
+
+
 def check(path: Path, inputs: Inputs) -> None:
     """Raises SourceError when the lock was not made from these."""
     text = path.read_text("utf-8")
@@ -113,6 +122,8 @@ def make(inputs: Inputs, path: Path, *, upgrade: bool = False, environ: Mapping[
     Raises MissingExtra without uv, LackingError with uv's words when there is no solution.
     """
     target = _TARGETS.get(inputs.platform)
+    if path.is_file() and not is_ours(path):
+        raise SourceError(path, "was not made by `cpr lock`, and is not written over; move it away")
     if target is None:
         raise ConfigError(f"a lock for {inputs.platform} cannot be made; the platforms are {', '.join(_TARGETS)}")
     with tempfile.TemporaryDirectory(prefix="cpr-lock-") as name:
@@ -134,6 +145,11 @@ def make(inputs: Inputs, path: Path, *, upgrade: bool = False, environ: Mapping[
         if done.returncode:
             raise LackingError(f"nothing can be locked:\n{done.stderr.strip()}")
         text = output.read_text("utf-8")
+    entries = text.replace("\\\n", " ").splitlines()
+    if unhashed := [line.strip() for line in entries if line.strip() and "--hash" not in line and line[0] not in "#-"]:
+        raise LackingError(
+            f"{unhashed[0]} has no hash that a lock could hold; name a version of an index, or do without a lock"
+        )
     head = _HEAD.format(python=inputs.python, platform=inputs.platform, made_from=inputs.digest)
     path.write_text(head + text, "utf-8")
     return sum("==" in line and not line.startswith((" ", "#")) for line in text.splitlines())

@@ -36,6 +36,26 @@ def declared(text: str) -> dict[str, frozenset[str]]:
     return names
 
 
+def files(path: Path) -> list[Path]:
+    """The file and those it includes, none of which goes into an image: any may name an index with its password."""
+    found = [path]
+    for _, line in _joined(path):
+        include = _INCLUDE.match(plain(line))
+        if include and include.group(1) in ("-r", "--requirement") and not _URL.match(include.group(2)):
+            found += files(path.parent / include.group(2))
+    return found
+
+
+def plain(line: str) -> str:
+    """The line without its comment."""
+    return _COMMENT.sub("", line).strip()
+
+
+def options(text: str) -> str:
+    """The lines that say where distributions come from, and how, in place of naming one."""
+    return "".join(f"{line}\n" for line in map(plain, text.splitlines()) if line.startswith("-"))
+
+
 def without(text: str, name: str) -> str:
     """The text without the lines that ask for one distribution."""
     return "".join(line for line in text.splitlines(keepends=True) if name not in declared(line))

@@ -68,7 +68,10 @@ class Source:
         found = [*(found for _, found in classes.values()), *([app[1]] if app else [])]
         references = {kind: reference for kind, (reference, _) in classes.items()}
         asked = takeover.adapt(
-            requirements.read(path) if path else "", folder, takeover.files(found), sdk=config.image.sdk
+            requirements.read(path) if path else "",
+            folder,
+            takeover.files(found),
+            sdk=config.image.sdk or takeover.is_used_by(packages),
         )
         return cls(
             config=config,
@@ -153,7 +156,7 @@ def _requirements(config: Config) -> Path | None:
 
 def _lock(config: Config, requirements: Path | None) -> Path | None:
     path = lock.path_of(requirements, config.folder)
-    return path if path.is_file() else None
+    return path if lock.is_ours(path) else None
 
 
 def _file(config: Config, key: str, name: str) -> Path:

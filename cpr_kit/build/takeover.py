@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+import tarfile
+import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING
 from cpr_kit.build import imports, uses
 from cpr_kit.build.classes import Folder, Found, Outside
 from cpr_kit.build.requirements import declared, normalised
+from cpr_kit.errors import SourceError
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -32,6 +35,7 @@ _SOURCES = re.compile(
     r"egg=google[-_.]cloud[-_.]aiplatform(?![\w.-])|/python-aiplatform(?:\.git)?(?:[@#/]|\Z)|/google_cloud_aiplatform-[^/]*\.whl",
     re.IGNORECASE,
 )
+_NAMES = (b"google.cloud.aiplatform", b"google.cloud import aiplatform", b"vertexai")
 _SERVER = ("fastapi", "gunicorn", "httptools", "starlette", "uvicorn", "uvloop")
 # The first that takes the Starlette that the kit needs.
 _FASTAPI = ">=0.120.1"
@@ -74,7 +78,12 @@ def adapt(text: str, folder: Folder, served: Sequence[Path], *, sdk: bool) -> Ad
         return Adapted(text=text)
     needed = next((use for use in used if not use.is_provided), None)
     told: list[str] = []
-    if sdk or needed:
+    if sdk or needed or any(_more(line) for line in named):
+        if not named and any("--hash" in line for line in lines):
+            where = needed.where if needed else "[image] sdk"
+            raise SourceError(
+                where, f"needs {DISTRIBUTION}; the requirements have hashes, so add it there with its own"
+            )
         if not named:
             lines.append(_LINE)
         if needed and not sdk:
@@ -88,6 +97,23 @@ def adapt(text: str, folder: Folder, served: Sequence[Path], *, sdk: bool) -> Ad
     return Adapted(text="".join(f"{line}\n" for line in lines), warnings=tuple(told))
 
 
+def is_used_by(packages: Iterable[Path]) -> bool:
+    """Whether an extra package's code names the SDK: what it needs is not looked at more closely."""
+    return any(name in text for package in packages for text in _texts(package) for name in _NAMES)
+
+
+def _texts(package: Path) -> Iterator[bytes]:
+    if package.is_dir():
+        yield from (path.read_bytes() for path in package.rglob("*.py"))
+    elif zipfile.is_zipfile(package):
+        with zipfile.ZipFile(package) as archive:
+            yield from (archive.read(name) for name in archive.namelist() if name.endswith(".py"))
+    elif tarfile.is_tarfile(package):
+        with tarfile.open(package) as archive:
+            members = (archive.extractfile(member) for member in archive if member.name.endswith(".py"))
+            yield from (member.read() for member in members if member)
+
+
 def files(found: Iterable[Found | Outside | Path]) -> list[Path]:
     """Where the classes are written, and the files that are served as they are."""
     return [each if isinstance(each, Path) else each.path for each in found if not isinstance(each, Outside)]
@@ -97,6 +123,11 @@ def _asks_for_sdk(line: str) -> bool:
     plain = _COMMENT.sub("", line).strip()
     url = _URL.search(plain)
     return DISTRIBUTION in declared(plain) or (url is not None and _SOURCES.search(url[0]) is not None)
+
+
+def _more(line: str) -> bool:
+    """Whether a line asks for more of the SDK than prediction: its other extras bring libraries of their own."""
+    return bool(declared(_COMMENT.sub("", line).strip()).get(DISTRIBUTION, frozenset()) - {"prediction"})
 
 
 def _left_out(line: str) -> str:

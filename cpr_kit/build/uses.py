@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cpr_kit.build.classes import Folder
+from cpr_kit.build.imports import is_for_type_checkers
 
 SDK = "google.cloud.aiplatform"
 
@@ -130,7 +131,7 @@ def _running(tree: ast.Module) -> Iterator[ast.AST]:
     while pending:
         node = pending.pop(0)
         yield node
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        if isinstance(node, ast.If) and is_for_type_checkers(node):
             pending += node.orelse
         else:
             pending += ast.iter_child_nodes(node)

@@ -23,7 +23,7 @@ class RegistryNames:
         """Push to the registry that the name begins with; the digest there. Raises ValueError without a registry."""
         reference = cast("LocalModel", self).spec.image_uri
         host = reference.partition("/")[0]
-        if "/" not in reference or not ("." in host or ":" in host):
+        if "/" not in reference or not ("." in host or ":" in host or host == "localhost"):
             wanted = "The image uri must begin with a registry, as us-central1-docker.pkg.dev/..."
             raise ValueError(f'{wanted}, but it is: "{reference}".')
         return self._docker().push(reference, _silent)

@@ -52,7 +52,9 @@ class Made:
     def since(self, before: set[str]) -> tuple[list[str], list[str]]:
         """Images and containers that were not there before. Both are short forms, `before` has them in full."""
         known = {each.removeprefix("sha256:")[:_SHORT] for each in before}
-        images, containers = ([each for each in ids if each not in known] for ids in (self.images, self.containers))
+        images, containers = (
+            [each for each in ids if each[:_SHORT] not in known] for ids in (self.images, self.containers)
+        )
         return images, containers
 
     def note(self, line: str) -> None:
@@ -228,7 +230,7 @@ def _remove(api: Any, made: Made, before: set[str]) -> bool:
         for short in reversed(made.images):
             with contextlib.suppress(docker.errors.APIError):
                 image = api.inspect_image(short)
-                if image["Id"] not in before and not image["RepoTags"]:
+                if image["Id"] not in before and not image["RepoTags"] and not image.get("RepoDigests"):
                     api.remove_image(image["Id"], noprune=True)
         return True
     return False

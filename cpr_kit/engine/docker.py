@@ -100,6 +100,8 @@ class DockerEngine:
         import docker
 
         try:
+            if reference.startswith("sha256:") and self._client.images.get(reference).tags:
+                return  # by its id goes only what nobody has named
             self._client.images.remove(reference)
         except docker.errors.ImageNotFound:
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -60,17 +61,27 @@ class Manifest:
         parts = [sys.version.encode(), sys.base_prefix.encode(), *(text.encode() for text in self.dependencies)]
         if self.requirements:
             parts.append(tree_digest(self.requirements.parent).encode())
+        if self.lock:
+            parts.append(tree_digest(self.lock.parent).encode())
         for package in self.extra_packages:
             content = tree_digest(package) if package.is_dir() else file_digest(package)
             parts += [os.fsencode(package.name), content.encode()]
         return digest(parts)
 
     @property
+    def lock_fits(self) -> bool:
+        """Whether there is a lock for this machine's Python and platform. Another is of no use here."""
+        machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine().lower(), platform.machine().lower())
+        here = f"# for: Python {sys.version_info[0]}.{sys.version_info[1]}, {sys.platform}/{machine}\n"
+        return self.lock is not None and here in self.lock.read_text("utf-8")
+
+    @property
     def installs(self) -> list[list[str]]:
-        """The arguments of each `pip install`. A lock for another Python than this machine's is of no use here."""
+        """The arguments of each `pip install`."""
         packages = list(map(str, self.extra_packages))
-        if self.lock and f"# for: Python {sys.version_info[0]}.{sys.version_info[1]}," in self.lock.read_text("utf-8"):
-            exact = ["--require-hashes", "--requirement", str(self.lock)]
+        if self.lock and self.lock_fits:
+            options = str(self.lock.with_name("options.txt"))
+            exact = ["--require-hashes", "--requirement", options, "--requirement", str(self.lock)]
             return [exact, ["--no-deps", *packages]] if packages else [exact]
         wanted, named = [*self.dependencies, *packages], list[str]()
         if self.requirements and _says_something(self.requirements):

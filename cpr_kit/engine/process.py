@@ -182,6 +182,8 @@ class ProcessEngine:
         output("Step 1/2 : python -m venv")
         step([sys.executable, "-m", "venv", str(folder)], output, env)
         pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--no-input", "--progress-bar", "off"]
+        if manifest.lock and not manifest.lock_fits:
+            output("requirements.lock is for another Python or platform than this machine's: it is not used here")
         for wanted in manifest.installs:
             output(f"Step 2/2 : pip install {' '.join(Path(word).name for word in wanted)}")
             step([*pip, "--disable-pip-version-check", *wanted], output, env)

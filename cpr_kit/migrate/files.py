@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -63,7 +64,9 @@ def artifacts(folder: Path, calls: Iterable[Call]) -> tuple[list[str], str]:
 
 def inside(text: str, folders: Iterable[Path]) -> Path | None:
     """The first of the folders' entries of that name that is a folder."""
-    return next((path for each in folders if (path := (each / text).resolve()).is_dir()), None)
+    with contextlib.suppress(OSError, ValueError):  # what no path can be
+        return next((path for each in folders if (path := (each / text).resolve()).is_dir()), None)
+    return None
 
 
 def models(folder: Path) -> list[str]:
@@ -107,7 +110,7 @@ def _is_request(path: Path) -> bool:
         return True
     try:
         value = json.loads(path.read_bytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(value, dict) and isinstance(value.get("instances"), list)
 

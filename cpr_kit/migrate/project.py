@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -218,7 +219,9 @@ def _requirements(site: Site, found: _Findings) -> None:
 
 def _existing(text: str, site: Site) -> Path | None:
     folders = (*((site.call.folder,) if site.call else ()), site.folder, site.folder.parent)
-    return next((path.resolve() for each in folders if (path := each / text).exists()), None)
+    with contextlib.suppress(OSError, ValueError):  # what no path can be
+        return next((path.resolve() for each in folders if (path := each / text).exists()), None)
+    return None
 
 
 def _artifacts(site: Site, wanted: Wanted, every: list[Call], found: _Findings) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 from typing import Protocol
 
 from cpr_kit.errors import CprError
 from cpr_kit.runtime.leash import margin
+
+logger = logging.getLogger("cpr_kit")
 
 _FORGETTING = 0.95
 _SAME = 1e-9
@@ -98,7 +101,10 @@ class Deadlines:
                 self._wait(left)
                 return
             del self._ends[request]
-            request.expire()
+            try:
+                request.expire()
+            except Exception:
+                logger.exception("a request that is late could not be told so")
 
 
 class Gate:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 from collections.abc import Iterator
 from typing import Any
@@ -17,6 +18,7 @@ from cpr_kit.runtime import faults, startup, trace
 from cpr_kit.runtime.importer import load_name, place, told
 from cpr_kit.runtime.model import State
 from cpr_kit.runtime.settings import Settings
+from cpr_kit.runtime.thread import beside
 
 _NOT_READY = {
     State.LOADING: "the application is still starting",
@@ -24,7 +26,6 @@ _NOT_READY = {
     State.DRAINING: "the server is stopping",
 }
 _OF_FASTAPI = ("/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc")
-_DEEPEST = 20
 _MOST_TOLD = 12
 
 
@@ -63,7 +64,7 @@ class Hosted:
         loop = asyncio.get_running_loop()
         try:
             # In a thread, so that health answers however long the import takes.
-            app = await asyncio.to_thread(imported, self._reference, loop)
+            app = await beside(functools.partial(imported, self._reference, loop))
             with startup.phase("load"):
                 await self._start(app)
             check_routes(app, self._reference, self._serving)
@@ -157,13 +158,11 @@ def check_routes(app: Any, reference: Reference, serving: ServingEnv) -> None:
 
 
 def _routes(app: Any) -> list[Any] | None:
-    """Those of a Starlette or FastAPI application, through what is wrapped around it; None where nobody can tell."""
-    for _ in range(_DEEPEST):
-        routes = getattr(app, "routes", None)
-        if isinstance(routes, list) and all(hasattr(route, "matches") for route in routes):
-            return routes
-        app = getattr(app, "app", None)
-    return None
+    """Those of a Starlette or FastAPI application; None where what stands around it may answer too."""
+    routes = getattr(app, "routes", None)
+    if getattr(app, "user_middleware", None):
+        return None  # it may answer by itself
+    return routes if isinstance(routes, list) and all(hasattr(route, "matches") for route in routes) else None
 
 
 def _told(routes: list[Any]) -> Iterator[str]:
@@ -177,7 +176,7 @@ def _made(factory: Any, reference: Reference) -> Any:
     try:
         with startup.phase("load"):
             return factory()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise StartError(
             f"{reference} could not make the application: {told(error)} ({place(error)})",
             "mend that line; its traceback is above",

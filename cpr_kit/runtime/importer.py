@@ -54,7 +54,7 @@ def _module(reference: Reference) -> ModuleType:
             f'{place(error)} imports "{missing}", which is not installed',
             "add its distribution to requirements.txt and build again",
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise StartError(
             f'module "{reference.module}" cannot be imported: {told(error)} ({place(error)})',
             "mend that line; its traceback is above",

@@ -67,7 +67,7 @@ class ShortWay(HttpToolsProtocol):
 
     def _start_waiting(self, cycle: RequestResponseCycle, app: Any) -> None:
         """Its turn has come, behind another request of this connection."""
-        if self.transport.is_closing():
+        if self.transport.is_closing() or cycle.disconnected:
             return
         self._fields = dict(cycle.scope["headers"])
         self._start_asgi_task(cycle, app)

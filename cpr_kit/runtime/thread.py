@@ -7,6 +7,8 @@ health answer meanwhile. Here they keep the first two and lose the third: the se
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import logging
 import threading
 import time
@@ -70,6 +72,36 @@ class ModelThread:
 
     def _answered(self) -> None:
         self._asked = None
+
+
+async def beside(function: Callable[[], _T]) -> _T:
+    """What `function()` returns, in a thread of its own, which keeps no finished server alive.
+
+    Raises ModelExit for what would end the program.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[_T] = loop.create_future()
+
+    def settle(value: Any, error: Exception | None) -> None:
+        if done.done():
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(value)
+
+    def work() -> None:
+        value, error = None, None
+        try:
+            value = function()
+        except BaseException as raised:  # noqa: BLE001  the author's code may raise anything
+            error = tame(raised, cancelled=False)
+        with contextlib.suppress(RuntimeError):  # the server has ended meanwhile
+            loop.call_soon_threadsafe(settle, value, error)
+
+    context = contextvars.copy_context()
+    threading.Thread(target=context.run, args=(work,), name="import", daemon=True).start()
+    return await done
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:

@@ -24,8 +24,8 @@ site() {
 base_brings_packages() {
     "$venv/bin/python" - <<'END'
 import importlib.metadata, sys
-tools = {"pip", "setuptools", "wheel", "pkg_resources", "distribute", "uv"}
-base = {each.name.lower() for each in importlib.metadata.distributions() if not str(each.locate_file("")).startswith(sys.prefix)}
+tools = {"pip", "setuptools", "wheel", "pkg_resources", "distribute", "uv", ""}
+base = {(each.name or "").lower() for each in importlib.metadata.distributions() if not str(each.locate_file("")).startswith(sys.prefix)}
 sys.exit(not base - tools)
 END
 }
@@ -45,7 +45,8 @@ install() {
 compile() {
     find "$1" -name __pycache__ -prune -exec rm -rf {} +
     # -B: what the compiler itself imports must not leave bytecode of its own.
-    "$venv/bin/python" -B -m compileall -q -j 0 --invalidation-mode "$2" ${3:+-s "$3" -p /} "$1" >/dev/null || true
+    "$venv/bin/python" -B -m compileall -q -j 0 --invalidation-mode "$2" ${3:+-s "$3" -p /} "$1" >/dev/null ||
+        "$venv/bin/python" -B -m compileall -q --invalidation-mode "$2" ${3:+-s "$3" -p /} "$1" >/dev/null || true
 }
 
 date_all() {
@@ -60,7 +61,7 @@ dependencies)
             echo "cpr-kit: requirements.lock is for another Python than the base's $has; run: cpr lock --python $has" >&2
             exit 1
         }
-        install --require-hashes -r requirements/requirements.lock
+        install --require-hashes -r requirements/options.txt -r requirements/requirements.lock
     elif grep -q -e '--hash' requirements/requirements.txt; then
         install -r requirements/kit.txt
         install --require-hashes -r requirements/requirements.txt

@@ -9,6 +9,8 @@ fail() {
 
 venv=$1
 kit=$2
+# Of a base that was made from this very template, the kit goes: this one has its own.
+rm -rf "$kit"
 # The first that is new enough: the one on the PATH, or where images keep theirs.
 python= old=
 for candidate in python3 python /opt/conda/bin/python /opt/*/bin/python3 /usr/local/bin/python3 /usr/bin/python3; do
@@ -47,11 +49,13 @@ echo "import site; site.addsitedir('$kit')" > "$site/__cpr_kit.pth"
 
 # The base's own pip brings uv. Where there is none, Python brings one.
 if "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
-    ln -s "$venv/bin/python" /opt/pip-python
+    pip="$venv/bin/python"
 else
     "$python" -m venv /opt/pip ||
         fail "the base image's python has neither pip nor ensurepip; install python3-pip or python3-venv there"
-    ln -s /opt/pip/bin/python /opt/pip-python
+    pip=/opt/pip/bin/python
+    # Older ones have no --python.
+    "$pip" -m pip install --upgrade 'pip>=22.3' || fail "the package index has no pip 22.3 or newer; install python3-pip there"
 fi
-/opt/pip-python -m pip install --target /opt/uv 'uv>=0.8,<1' ||
+"$pip" -m pip install --target /opt/uv 'uv>=0.8,<1' ||
     echo "cpr-kit: the package index has no uv; pip installs instead, which takes longer"

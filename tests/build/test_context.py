@@ -233,3 +233,14 @@ def test_the_requirements_file_stays_out_of_the_image_and_in_a_dockerfile_of_the
     (tmp_path / "own").mkdir()
     context.make(source(project, {"dockerfile": "Dockerfile"}, requirements="requirements.txt"), tmp_path / "own")
     assert any(name.endswith("requirements.txt") for name in tree(tmp_path / "own"))
+
+
+def test_included_requirements_stay_out_of_the_code_too(project, made):
+    """Each may name an index with its password."""
+    (project / "req").mkdir()
+    (project / "requirements.txt").write_text("-r req/base.txt\n")
+    (project / "req" / "base.txt").write_text("-r more.txt\nidna\n")
+    (project / "req" / "more.txt").write_text("--extra-index-url https://user:secret@packages.example/simple\n")
+    context.make(source(project), made)
+    assert "secret" in (made / "requirements" / "requirements.txt").read_text()
+    assert not [path for path in (made / "code").rglob("*") if path.is_file() and "secret" in path.read_text()]

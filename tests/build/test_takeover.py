@@ -8,6 +8,7 @@ from cpr_kit.build import takeover, uses
 from cpr_kit.build.classes import Folder
 from cpr_kit.build.source import Source
 from cpr_kit.config import Config, ImageSection, ModelSection
+from cpr_kit.errors import SourceError
 
 SDK = "google-cloud-aiplatform[prediction]>=1.16.0"
 PROVIDED = "from google.cloud.aiplatform.prediction.predictor import Predictor\n"
@@ -305,3 +306,27 @@ def test_everything_the_tree_holds_is_provided():
     assert uses.Use("", "google.cloud.aiplatform.prediction.model_server").is_provided
     assert not uses.Use("", "google.cloud.aiplatform.prediction.model_servers").is_provided
     assert set(uses.provided()) >= {"google.cloud.aiplatform", "google.cloud.aiplatform.constants.prediction"}
+
+
+def test_extras_that_bring_more_than_prediction_keep_it(adapt):
+    line = "google-cloud-aiplatform[prediction,datasets]"
+    assert adapt(line) == ([line], [])
+
+
+def test_only_what_type_checkers_alone_read_is_passed_over(adapt):
+    line = "google-cloud-aiplatform[prediction]"
+    for test, kept in (("TYPE_CHECKING", False), ("typing.TYPE_CHECKING", False), ("not TYPE_CHECKING", True)):
+        code = f"import typing\nfrom typing import TYPE_CHECKING\nif {test}:\n    import vertexai\n"
+        assert (line in adapt(line, **{"predictor.py": code})[0]) is kept, test
+
+
+def test_an_extra_package_that_names_it_keeps_it(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "code.py").write_text("from google.cloud import aiplatform\n")
+    assert takeover.is_used_by([tmp_path / "mine"])
+    assert not takeover.is_used_by([])
+
+
+def test_hashed_requirements_are_not_spoilt(adapt):
+    with pytest.raises(SourceError, match="add it there with its own"):
+        adapt("idna==3.7 --hash=sha256:00", **{"predictor.py": "import vertexai\n"})

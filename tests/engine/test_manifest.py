@@ -1,4 +1,5 @@
 import os
+import sys
 
 import pytest
 from contexts import write_context
@@ -49,3 +50,17 @@ def test_an_extra_package_may_be_a_folder(tmp_path):
     before = Manifest.read(context).environment_key
     (package / "mine.py").write_text("x = 1")
     assert Manifest.read(context).environment_key != before
+
+
+def test_a_lock_is_part_of_what_is_installed_and_must_fit(tmp_path):
+    context = write_context(tmp_path / "context")
+    table = (context / "image.json").read_text()
+    (context / "image.json").write_text(table.replace('"lock": null', '"lock": "requirements/requirements.lock"'))
+    here = f"# for: Python {sys.version_info[0]}.{sys.version_info[1]}, linux/amd64\n"
+    keys, fits = set(), []
+    for text in (here, here + "a==1\n", here.replace("amd64", "arm64"), here.replace("Python 3", "Python 9")):
+        (context / "requirements" / "requirements.lock").write_text(text)
+        keys.add(Manifest.read(context).environment_key)
+        fits.append(Manifest.read(context).lock_fits)
+    assert len(keys) == 4
+    assert fits == [True, True, False, False]

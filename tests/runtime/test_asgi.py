@@ -130,3 +130,25 @@ def test_a_reference_that_is_none_is_refused(text):
 def test_one_thing_is_served():
     with pytest.raises(StartError, match="CPR_MODEL_APP and PREDICTOR_MODULE are both set"):
         Settings.from_environ({"CPR_MODEL_APP": "a:b", "PREDICTOR_MODULE": "a", "PREDICTOR_CLASS": "B"})
+
+
+def test_an_application_that_gives_up_ends_the_start_with_its_line(serve):
+    server = app(serve, "gives_up")
+    assert server.process.wait(60) == 1
+    assert (
+        "could not make the application: SystemExit: DB_URL is not set (apps.py line"
+        in server.stderr().splitlines()[-1]
+    )
+
+
+def test_what_stands_around_an_application_may_answer_for_it(serve):
+    server = app(serve, "health_around").ready()
+    assert server.predict({"instances": [2]}).json() == {"predictions": [4]}
+
+
+def test_a_stop_while_the_application_is_imported_ends_at_once(serve):
+    server = serve(CPR_MODEL_APP="imports_slowly:app").wait_for(503)
+    began = time.monotonic()
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(60) == 0
+    assert time.monotonic() - began < 25  # it would have slept for 60 s

@@ -97,3 +97,27 @@ number = 3
 class Klass:
     def __init__(self, scope, receive, send):
         pass
+
+
+def gives_up():
+    raise SystemExit("DB_URL is not set")
+
+
+class AnswersHealthItself:
+    """Nobody can tell from outside which routes it has."""
+
+    def __init__(self, app):
+        self.app = app
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] == "http" and scope["path"] == "/health":
+            await JSONResponse({})(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+
+async def _doubled(request):
+    return JSONResponse({"predictions": [2 * each for each in (await request.json())["instances"]]})
+
+
+health_around = AnswersHealthItself(Starlette(routes=[Route("/predict", _doubled, methods=["POST"])]))
