@@ -22,6 +22,7 @@ from cpr_kit.errors import BuildError
 
 _IMAGE = re.compile(r" ---> ([0-9a-f]{12,64})\s*\Z")
 _CONTAINER = re.compile(r" ---> Running in ([0-9a-f]{12,64})\s*\Z")
+_FROM_CACHE = " ---> Using cache"
 _BUILT = re.compile(r"Successfully built ([0-9a-f]{12,64})\s*\Z")
 _END_WAIT_S = 15.0
 _SHORT = 12  # as many digits as the builder shows of an id
@@ -48,6 +49,7 @@ class Made:
     containers: list[str] = field(default_factory=list)
     stage: str = ""  # the image that the last finished stage came to
     finished: bool = False
+    is_cached: bool = False  # the image that comes next
 
     def since(self, before: set[str]) -> tuple[list[str], list[str]]:
         """Images and containers that were not there before. Both are short forms, `before` has them in full."""
@@ -58,8 +60,12 @@ class Made:
         return images, containers
 
     def note(self, line: str) -> None:
-        if found := _IMAGE.fullmatch(line):
-            self.images.append(found[1])
+        if line == _FROM_CACHE:
+            self.is_cached = True
+        elif found := _IMAGE.fullmatch(line):
+            if not self.is_cached:  # else another build made it, which may run at this moment
+                self.images.append(found[1])
+            self.is_cached = False
         elif found := _CONTAINER.fullmatch(line):
             self.containers.append(found[1])
         elif found := _BUILT.fullmatch(line):

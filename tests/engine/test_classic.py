@@ -12,6 +12,13 @@ def test_what_was_there_before_is_no_builds_however_it_is_printed():
     assert made.since({f"sha256:{old}", old}) == ([new], [new[:12]])
 
 
+def test_what_comes_from_the_cache_is_another_builds():
+    made = Made()
+    for line in (" ---> Using cache", f" ---> {'a' * 12}", "Step 2/2 : RUN true", f" ---> {'b' * 12}"):
+        made.note(line)
+    assert made.since(set()) == (["b" * 12], [])
+
+
 def test_a_note_is_given_once_and_only_when_its_build_has_ended(tmp_path):
     first, second = leftovers.Note(tmp_path, "engine"), leftovers.Note(tmp_path, "another")
     first.write(["image"], ["container"])
