@@ -39,7 +39,7 @@ class Doubles(Preprocessor):
 
 
 def loaded(folder, kind=OnnxPredictor, **attributes):
-    predictor = type("Served", (kind,), attributes)()
+    predictor = type("Served", (kind,), {"arrays_are_written": True, **attributes})()  # as the kit's server has it
     predictor.load(str(folder))
     return predictor
 
