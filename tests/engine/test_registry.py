@@ -1,5 +1,6 @@
 """Images to a registry and back: Debian's docker-registry on 127.0.0.1, and the real engine."""
 
+import os
 import shutil
 import socket
 import subprocess
@@ -34,7 +35,8 @@ def engine():
 def registry(tmp_path, request):
     program = shutil.which("docker-registry")
     if program is None:
-        pytest.skip("docker-registry is not installed")
+        missing = pytest.fail if os.environ.get("CPR_REQUIRE_ENGINE") == "1" else pytest.skip
+        missing("docker-registry is not installed")
     port, auth = ports.free(), getattr(request, "param", "")
     (tmp_path / "config.yml").write_text(CONFIG.format(folder=tmp_path / "data", port=port, auth=auth))
     with (tmp_path / "log").open("wb") as log:
