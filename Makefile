@@ -24,7 +24,7 @@ $(READY): pyproject.toml
 	$(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet --editable '.[dev]' && touch $(READY)
 
 .venv/demo-ready: pyproject.toml
-	$(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet --editable '.[docker,sklearn]' && touch .venv/demo-ready
+	$(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet --editable '.[emulator,sklearn]' && touch .venv/demo-ready
 
 clean:
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache

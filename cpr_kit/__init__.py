@@ -27,6 +27,7 @@ from cpr_kit.version import __version__
 if TYPE_CHECKING:
     from cpr_kit.compat.local_model import LocalModel
     from cpr_kit.contract import ContainerSpec
+    from cpr_kit.emulator.program import emulate
     from cpr_kit.harness.endpoint import LocalEndpoint
     from cpr_kit.runtime.frameworks.catboost import CatboostPredictor
     from cpr_kit.runtime.frameworks.lightgbm import LightgbmPredictor
@@ -59,6 +60,7 @@ __all__ = [
     "StartError",
     "XgboostPredictor",
     "__version__",
+    "emulate",
 ]
 
 # What needs a library beyond the standard one, or a room that a container has no use for, is imported when asked for.
@@ -73,6 +75,7 @@ _LAZY = {
     "LocalEndpoint": "cpr_kit.harness.endpoint",
     "LocalModel": "cpr_kit.compat.local_model",
     "Serializer": "cpr_kit.runtime.serializer",
+    "emulate": "cpr_kit.emulator.program",
 }
 
 

@@ -21,10 +21,11 @@ MAY_IMPORT = {
     "engine": set(),
     "build": {"engine"},
     "harness": {"engine"},
-    "compat": {"engine", "build", "harness", "runtime"},
+    "emulator": {"engine", "harness"},
+    "compat": {"engine", "build", "harness", "runtime", "emulator"},
     "convert": {"runtime"},
     "migrate": {"engine", "build", "harness"},
-    "cli": {"engine", "build", "harness", "compat", "convert", "migrate", "runtime"},
+    "cli": {"engine", "build", "harness", "compat", "convert", "emulator", "migrate", "runtime"},
 }
 TOP_FILES_OF_RUNTIME = {"cpr_kit.contract", "cpr_kit.errors"}
 FINDER = ("cpr_kit.sdk", "cpr_kit.sdk.finder")

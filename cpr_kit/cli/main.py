@@ -11,7 +11,9 @@ from cpr_kit.cli.terminal import fail
 from cpr_kit.errors import CprError
 from cpr_kit.version import __version__
 
-COMMANDS = ("init", "build", "serve", "run", "predict", "check", "doctor", "base", "convert", "lock", "migrate")
+COMMANDS = (
+    "init", "build", "serve", "run", "predict", "check", "doctor", "base", "convert", "lock", "migrate", "emulate",
+)  # fmt: skip
 _INTERRUPTED = 130
 
 
@@ -45,7 +47,8 @@ def cpr() -> None:
 
 def main() -> None:
     """The one place that catches what the rooms raise."""
-    as_json = "--json" in sys.argv and "predict" not in sys.argv[:2]
+    own = sys.argv[: sys.argv.index("--")] if "--" in sys.argv else sys.argv  # `cpr emulate -- COMMAND --json`
+    as_json = "--json" in own and "predict" not in own[:2]
     try:
         code = cpr.main(standalone_mode=False)
     except click.ClickException as error:

@@ -1,4 +1,4 @@
-"""The fixture `local_endpoint`, for the tests of anyone who has the kit installed."""
+"""The fixtures `local_endpoint` and `vertex`, for the tests of anyone who has the kit installed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 if TYPE_CHECKING:
     from cpr_kit.compat.local_model import LocalModel
+    from cpr_kit.emulator.app import Emulator
     from cpr_kit.harness.endpoint import LocalEndpoint
 
 Start = Callable[..., "LocalEndpoint"]
@@ -29,6 +30,18 @@ def local_endpoint() -> Iterator[Start]:
             return running.enter_context(_model(target, engine).deploy_to_local_endpoint(**options))
 
         yield start
+
+
+@pytest.fixture
+def vertex() -> Iterator[Emulator]:
+    """Vertex AI on this machine for one test: the calls of google-cloud-aiplatform and google-cloud-storage go to it.
+
+    Build images before it is asked for: within, package indexes are out of reach like every other host.
+    """
+    from cpr_kit.emulator.program import emulate
+
+    with emulate() as emulator:
+        yield emulator
 
 
 def _model(target: Any, engine: Any) -> LocalModel:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, cast
 
-from cpr_kit.engine import choose
+from cpr_kit.engine import choose, registry
 from cpr_kit.engine.docker import DockerEngine
 from cpr_kit.errors import EngineUnavailable
 
@@ -20,12 +20,17 @@ class RegistryNames:
     _engine: Engine | None
 
     def push_image(self) -> str:
-        """Push to the registry that the name begins with; the digest there. Raises ValueError without a registry."""
+        """Push to the registry that the name begins with; the digest there. Raises ValueError without a registry.
+
+        Under `cpr emulate` without a registry the image stays in the engine, the process engine too: its id.
+        """
         reference = cast("LocalModel", self).spec.image_uri
         host = reference.partition("/")[0]
         if "/" not in reference or not ("." in host or ":" in host or host == "localhost"):
             wanted = "The image uri must begin with a registry, as us-central1-docker.pkg.dev/..."
             raise ValueError(f'{wanted}, but it is: "{reference}".')
+        if self._is_kept(reference):
+            return registry.kept(self._any().image(reference), reference)
         return self._docker().push(reference, _silent)
 
     def copy_image(self, dst_image_uri: str) -> LocalModel:
@@ -38,12 +43,23 @@ class RegistryNames:
 
     def pull_image_if_not_exists(self) -> None:
         """Pull the image where this machine's engine does not have it."""
-        reference, engine = cast("LocalModel", self).spec.image_uri, self._docker()
+        reference = cast("LocalModel", self).spec.image_uri
+        if self._is_kept(reference):
+            registry.kept(self._any().image(reference), reference)
+            return
+        engine = self._docker()
         if engine.image(reference) is None:
             engine.pull(reference, _silent)
 
+    @staticmethod
+    def _is_kept(reference: str) -> bool:
+        return registry.emulated(reference) == registry.ENGINE
+
+    def _any(self) -> Engine:
+        return self._engine or choose.choose().engine
+
     def _docker(self) -> DockerEngine:
-        engine = self._engine or choose.choose().engine
+        engine = self._any()
         if not isinstance(engine, DockerEngine):
             raise EngineUnavailable("only a container engine has images that a registry takes; start Docker")
         return engine

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import re
 import socket
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from cpr_kit.engine import archive, builder, leftovers, platforms, ports, registry
 from cpr_kit.engine.classic import Connection
+from cpr_kit.engine.container import DockerContainer
 from cpr_kit.engine.protocol import LABEL, Build, Gpus, Image, Mount, Output, Run
 from cpr_kit.engine.reaper import reaper
 from cpr_kit.engine.store import Store
@@ -25,7 +23,7 @@ _PORT_ATTEMPTS = 5
 _PORT_TAKEN = re.compile(r"port is already allocated|address already in use", re.IGNORECASE)
 _NO_GPU = re.compile(r"could not select device driver|nvidia-container|unresolvable CDI", re.IGNORECASE)
 _NOT_FOUND = 404
-_COMMAND_NOT_FOUND = 127
+_DESKTOP_HOST = "host.docker.internal"
 _SEALED = {"user": "65534:65534", "read_only": True, "tmpfs": {"/tmp": "mode=1777"}}  # noqa: S108
 
 
@@ -135,6 +133,54 @@ class DockerEngine:
     def tag(self, source: str, target: str) -> None:
         registry.tag(self._client.api, source, target)
 
+    @property
+    def session(self) -> str:
+        return reaper().session
+
+    def remove_session(self, session: str) -> None:
+        import docker
+
+        try:
+            for container in self._client.containers.list(
+                all=True, filters={"label": f"{LABEL}={session}"}, ignore_removed=True
+            ):
+                # Gone, or going: its program's reaper may be at the same work.
+                with contextlib.suppress(docker.errors.APIError):
+                    container.remove(force=True, v=True)
+        except (docker.errors.DockerException, OSError) as exc:
+            raise EngineUnavailable(f"the Docker Engine no longer answers ({exc}); start it again") from exc
+
+    def host_address(self) -> str:
+        return _DESKTOP_HOST if self._is_desktop() else self._gateway()
+
+    def listen_address(self) -> str:
+        """Docker Desktop hands what is sent to its host's name to this machine's own 127.0.0.1."""
+        if self._is_desktop():
+            return ports.HOST
+        gateway = self._gateway()
+        if not _is_own(gateway):
+            raise LackingError(
+                f"the engine's bridge {gateway} is no address of this machine (an engine elsewhere, or a rootless one):"
+                " its containers cannot reach what listens here; use an engine of this machine, or CPR_ENGINE=process"
+            )
+        return gateway
+
+    def _is_desktop(self) -> bool:
+        return "Docker Desktop" in str(self._client.info().get("OperatingSystem"))
+
+    def _gateway(self) -> str:
+        """Of the network that a container is in when nobody names one."""
+        import docker
+
+        try:
+            pools = self._client.networks.get("bridge").attrs["IPAM"]["Config"] or ()
+        except docker.errors.NotFound:
+            pools = ()
+        for pool in pools:
+            if gateway := pool.get("Gateway"):
+                return str(gateway)
+        raise LackingError("the Docker Engine has no default bridge network; start it without --bridge=none")
+
     def locate(self, mount: Mount) -> str:
         return mount.target
 
@@ -179,119 +225,14 @@ class DockerEngine:
         return DockerContainer(created, port, session)
 
 
-class DockerContainer:
-    """A container of a DockerEngine."""
-
-    def __init__(self, container: Any, host_port: int, session: str) -> None:
-        self._container = container
-        self._host_port = host_port
-        self._session = session
-        self._removed = False
-        self._removing = threading.Lock()
-        self._last_logs = ""
-        self._last_exit_code: int | None = None
-
-    @property
-    def id(self) -> str:
-        return str(self._container.id)
-
-    @property
-    def host_port(self) -> int:
-        return self._host_port
-
-    def status(self) -> str:
-        state = self._state()
-        if state is None:
-            return "removed"
-        return "running" if state["Status"] in ("running", "paused", "restarting") else "exited"
-
-    def exit_code(self) -> int | None:
-        state = self._state()
-        if state is not None and state["Status"] in ("exited", "dead"):
-            self._last_exit_code = int(state["ExitCode"])
-        return self._last_exit_code
-
-    def logs(self) -> str:
-        import docker
-
-        if not self._removed:
-            with contextlib.suppress(docker.errors.NotFound):
-                self._last_logs = self._container.logs().decode("utf-8", "replace")
-        return self._last_logs
-
-    def follow(self) -> Iterator[str]:
-        import docker
-
-        if self._removed:
-            yield from self._last_logs.splitlines()
-            return
-        pending = b""
-        with contextlib.suppress(docker.errors.NotFound):
-            for chunk in self._container.logs(stream=True, follow=True):
-                *lines, pending = (pending + chunk).split(b"\n")
-                yield from (line.decode("utf-8", "replace") for line in lines)
-        if pending:
-            yield pending.decode("utf-8", "replace")
-
-    def exec(self, command: Sequence[str], timeout_s: float) -> int:
-        """On a time-out the command goes on inside: Docker's API has no way to end it."""
-        import docker
-
-        api = self._container.client.api
+def _is_own(address: str) -> bool:
+    """Whether something on this machine can listen there."""
+    with socket.socket() as probe:
         try:
-            identity = api.exec_create(self.id, list(command))["Id"]
-            api.exec_start(identity, detach=True)
-        except docker.errors.APIError as exc:
-            if exc.status_code == _NOT_FOUND or "not running" in str(exc):
-                raise ContainerError(f"{command[0]} cannot run: the container has ended", self.logs()) from exc
-            return _COMMAND_NOT_FOUND
-        deadline = time.monotonic() + timeout_s
-        while (state := api.exec_inspect(identity))["Running"] or state["ExitCode"] is None:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{' '.join(command)} did not end within {timeout_s:g} s")
-            time.sleep(0.01)
-        return int(state["ExitCode"])
-
-    def restart(self) -> None:
-        import docker
-
-        try:
-            self._container.restart()
-        except docker.errors.APIError as exc:
-            raise ContainerError(f"the container did not start again: {exc.explanation or exc}", self.logs()) from exc
-        self._last_exit_code = None
-
-    def remove(self, grace_s: float = 10.0) -> None:
-        with self._removing:
-            if not self._removed:
-                self._remove(grace_s)
-                self._removed = True
-                reaper().unregister("container", self._session)
-
-    def _remove(self, grace_s: float) -> None:
-        import docker
-
-        try:
-            self._container.stop(timeout=math.ceil(grace_s))
-            self.exit_code()
-            self.logs()
-            self._container.remove(force=True, v=True)
-        except docker.errors.NotFound:
-            return
-        except docker.errors.APIError as exc:
-            raise ContainerError(f"the container {self.id[:12]} cannot be removed: {exc.explanation or exc}") from exc
-
-    def _state(self) -> Mapping[str, Any] | None:
-        import docker
-
-        if self._removed:
-            return None
-        try:
-            self._container.reload()
-        except docker.errors.NotFound:
-            return None
-        state: Mapping[str, Any] = self._container.attrs["State"]
-        return state
+            probe.bind((address, 0))
+        except OSError:
+            return False
+        return True
 
 
 def _client(environ: Mapping[str, str]) -> Any:

@@ -111,6 +111,19 @@ class ProcessEngine:
         """Remove environments, kits and code that no image refers to; what was removed."""
         return self._store.prune()
 
+    @property
+    def session(self) -> str:
+        return reaper().session
+
+    def remove_session(self, session: str) -> None:
+        """Processes carry no label: nobody but their program's reaper can know them."""
+
+    def host_address(self) -> str:
+        return ports.HOST
+
+    def listen_address(self) -> str:
+        return ports.HOST
+
     def locate(self, mount: Mount) -> str:
         return str(mount.source.resolve())
 
@@ -261,11 +274,20 @@ class ProcessContainer:
             except subprocess.TimeoutExpired as exc:
                 raise TimeoutError(f"{' '.join(command)} did not end within {timeout_s:g} s") from exc
 
+    def out_of_memory(self) -> bool:
+        """A kernel that ends a process for lack of memory tells nobody but its own log."""
+        return False
+
+    def kill(self) -> None:
+        if self._poll() is None:
+            _kill_group(self._process.pid)
+
     def restart(self) -> None:
-        if self._removed:
-            raise ContainerError("the process cannot start again: it was removed", self._last_logs)
-        self._stop(10.0)
-        self._start()
+        with self._removing:  # or it could start after its removal
+            if self._removed:
+                raise ContainerError("the process cannot start again: it was removed", self._last_logs)
+            self._stop(10.0)
+            self._start()
 
     def remove(self, grace_s: float = 10.0) -> None:
         with self._removing:

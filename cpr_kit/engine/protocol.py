@@ -91,6 +91,9 @@ class Container(Protocol):
     def exit_code(self) -> int | None:
         """None while it runs."""
 
+    def out_of_memory(self) -> bool:
+        """Whether it ended for lack of memory, as far as the engine can tell."""
+
     def logs(self) -> str:
         """Standard output and error so far, in the order written where the engine can tell."""
 
@@ -99,6 +102,9 @@ class Container(Protocol):
 
     def exec(self, command: Sequence[str], timeout_s: float) -> int:
         """Run a command inside, without a shell; its exit code. Raises TimeoutError after `timeout_s`."""
+
+    def kill(self) -> None:
+        """SIGKILL to all of it, as a crash would end it: it stays, exited. Nothing where it does not run."""
 
     def restart(self) -> None:
         """Stop and start again, on the same port: what Vertex AI does after four liveness misses."""
@@ -126,6 +132,19 @@ class Engine(Protocol):
 
         Nothing of the image is run. Raises LackingError when there is no such image.
         """
+
+    @property
+    def session(self) -> str:
+        """The value of the label on all that this program starts; for a later program's `remove_session`."""
+
+    def remove_session(self, session: str) -> None:
+        """Remove the containers that a program left, which was killed together with its reaper."""
+
+    def host_address(self) -> str:
+        """The address or name under which code in a container reaches this machine."""
+
+    def listen_address(self) -> str:
+        """Where this machine must listen for that. Raises LackingError where its containers cannot reach it."""
 
     def locate(self, mount: Mount) -> str:
         """The path under which code in the container sees the mount."""

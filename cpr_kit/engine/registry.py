@@ -1,21 +1,93 @@
-"""An image to a registry and from it, with the credentials that `docker login` or a helper left."""
+"""An image to a registry and from it, with the credentials that `docker login` or a helper left.
+
+Under `cpr emulate`, CPR_REGISTRY says where the names at Google's registries are instead: at HOST:PORT, or in the
+engine alone.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from cpr_kit.engine.protocol import Output
+from cpr_kit.engine.protocol import Image, Output
 from cpr_kit.errors import EngineUnavailable, LackingError, RegistryError
+
+VARIABLE = "CPR_REGISTRY"
+ENGINE = "engine"
 
 _DENIED = re.compile(r"denied|unauthorized|authentication|forbidden|no basic auth|credentials", re.IGNORECASE)
 _ABSENT = re.compile(r"not found|unknown|does not exist", re.IGNORECASE)
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
+def is_googles(reference: str) -> bool:
+    """Whether an image is named at Artifact Registry, or at Container Registry before it."""
+    host, slash, _ = reference.partition("/")
+    return bool(slash) and (host.endswith(("-docker.pkg.dev", ".gcr.io")) or host == "gcr.io")
+
+
+def emulated(reference: str, environ: Mapping[str, str] = os.environ) -> str | None:
+    """Where an image is pushed to and pulled from instead: HOST:PORT, or ENGINE. None: where its name says."""
+    return (environ.get(VARIABLE) or None) if is_googles(reference) else None
+
+
+def kept(image: Image | None, reference: str) -> str:
+    """The answer to a push that leaves the image where it is. Raises LackingError when there is none."""
+    if image is None:
+        raise _absent(reference)
+    return image.id
+
+
 def push(api: Any, reference: str, output: Output) -> str:
     """Send what the registry lacks of an image; its digest there. Raises RegistryError, LackingError."""
+    where = emulated(reference)
+    if where == ENGINE:
+        return str(_asked(reference, lambda: api.inspect_image(reference))["Id"])
+    if where is None:
+        return _push(api, reference, output)
+    with _named(api, f"{where}/{reference}") as there:
+        tag(api, reference, there)
+        return _push(api, there, output)
+
+
+def pull(api: Any, reference: str, output: Output) -> None:
+    """Raises RegistryError, LackingError."""
+    where = emulated(reference)
+    if where is None:
+        _pull(api, reference, output)
+        return
+    if where == ENGINE:
+        _asked(reference, lambda: api.inspect_image(reference))
+        return
+    if "@" in reference:
+        raise RegistryError(f"{reference} cannot be pulled by its digest under cpr emulate", "name it by its tag")
+    with _named(api, f"{where}/{reference}") as there:
+        try:
+            _pull(api, there, output)
+        except RegistryError as error:
+            cause = str(error).partition(" | ")[0]
+            raise RegistryError(
+                cause, f"under cpr emulate only what was pushed is there: docker push {reference}"
+            ) from error
+        tag(api, there, reference)
+
+
+@contextlib.contextmanager
+def _named(api: Any, there: str) -> Iterator[str]:
+    """A name of the emulator's registry, which is taken from the image afterwards."""
+    import docker
+
+    try:
+        yield there
+    finally:
+        with contextlib.suppress(docker.errors.APIError, OSError):  # it may never have got the name
+            api.remove_image(there)
+
+
+def _push(api: Any, reference: str, output: Output) -> str:
     messages = _asked(reference, lambda: api.push(reference, stream=True, decode=True))
     said = list(_told(messages, reference, output))
     digest = _DIGEST.search(" ".join(said))
@@ -24,8 +96,7 @@ def push(api: Any, reference: str, output: Output) -> str:
     return digest[0]
 
 
-def pull(api: Any, reference: str, output: Output) -> None:
-    """Raises RegistryError, LackingError."""
+def _pull(api: Any, reference: str, output: Output) -> None:
     repository, tag = _parts(reference)
     messages = _asked(reference, lambda: api.pull(repository, tag=tag, stream=True, decode=True))
     for _ in _told(messages, reference, output):
@@ -70,7 +141,7 @@ def _told(messages: Iterable[Mapping[str, Any]], reference: str, output: Output)
 
 def _refused(reference: str, text: str) -> RegistryError | LackingError:
     if "does not exist locally" in text or text.startswith("No such image"):
-        return LackingError(f"there is no image {reference} here; build it: cpr build DIR -t {reference}")
+        return _absent(reference)
     host = reference.partition("/")[0]
     if _DENIED.search(text):
         remedy = f"log in: gcloud auth configure-docker {host}, or docker login {host}; then look at your rights there"
@@ -79,3 +150,7 @@ def _refused(reference: str, text: str) -> RegistryError | LackingError:
     else:
         remedy = f"look whether {host} can be reached from here"
     return RegistryError(f"the registry did not take or give {reference}: {text.strip()}", remedy)
+
+
+def _absent(reference: str) -> LackingError:
+    return LackingError(f"there is no image {reference} here; build it: cpr build DIR -t {reference}")

@@ -228,7 +228,9 @@ def test_an_edit_of_the_code_installs_nothing(built, engine, project, docker):
         line for line in lines if "Installed " in line or "Prepared " in line or "Successfully installed" in line
     ]
     above = docker.images.get(tag).attrs["RootFS"]["Layers"]
-    assert above[-3:-1] == below[-3:-1], "dependencies and kit; BuildKit may take the empty ones below from another build"
+    assert above[-3:-1] == below[-3:-1], (
+        "dependencies and kit; BuildKit may take the empty ones below from another build"
+    )
     assert above[-1] != below[-1]
     code = "from predictor import Doubler; d = Doubler(); d.load(''); print(d.predict({'instances': [2]}))"
     assert python(docker, tag, code) == f"{{'predictions': [{2 * len(engine._builder)}]}}"
