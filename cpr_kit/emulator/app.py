@@ -151,9 +151,11 @@ class Emulator:
         certificate, _ = await asyncio.gather(
             asyncio.to_thread(ServerCertificate), asyncio.to_thread(images.start, engine)
         )
-        listening = _listen(HOST, 0)
+        listening = stack.enter_context(_listen(HOST, 0))
         plain_port = listening.getsockname()[1]
         for_containers, address = self._listen_for_containers(engine, plain_port)
+        if for_containers is not None:
+            stack.enter_context(for_containers)
         parts = Parts(
             engine=engine,
             images=images,
@@ -169,7 +171,7 @@ class Emulator:
             note=self._note,
         )
         await stack.enter_async_context(parts)
-        secure = _listen(HOST, 0)
+        secure = stack.enter_context(_listen(HOST, 0))
         await stack.enter_async_context(_serving(parts.front, listening))
         await stack.enter_async_context(_serving(parts.front, secure, certificate))
         if for_containers is not None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cpr_kit.emulator.errors import ApiError, permission_denied
+from cpr_kit.emulator.errors import ApiError, invalid_argument, permission_denied
 from cpr_kit.emulator.faults import FaultError
 from cpr_kit.emulator.proxy import google, hosts
 from cpr_kit.emulator.service import Service
@@ -75,7 +75,7 @@ class Front:
         path = scope["path"]
         if _STORAGE_PATHS.match(path) or (host in _STORAGE_HOSTS and not google.serves(scope)):
             return self._storage
-        if google.serves(scope):
+        if google.serves(scope) or (self._api is None and google.asks_metadata(scope)):
             return self._google
         if self._admin is not None and path.startswith("/emulator/"):
             return self._admin
@@ -143,6 +143,10 @@ def admin(service: Service, about: Callable[[], dict[str, Any]]) -> ASGIApp:
     from cpr_kit.emulator import faults
     from cpr_kit.errors import UsageError
 
+    def invalid(message: str) -> Response:
+        error = invalid_argument(message)
+        return JSONResponse(error.body(), error.http_status)
+
     async def show(_: Request) -> Response:
         return JSONResponse(about())
 
@@ -152,8 +156,10 @@ def admin(service: Service, about: Callable[[], dict[str, Any]]) -> ASGIApp:
     async def add_fault(request: Request) -> Response:
         try:
             number = service.faults.add(faults.parse(await request.json()))
-        except (UsageError, ValueError) as error:
-            return JSONResponse({"error": {"code": 400, "message": str(error), "status": "INVALID_ARGUMENT"}}, 400)
+        except UsageError as error:
+            return invalid(str(error))
+        except ValueError as error:
+            return invalid(f"the body is no JSON ({error}); send a fault as a text or an object with a call")
         return JSONResponse({"id": number}, 201)
 
     async def clear_faults(_: Request) -> Response:

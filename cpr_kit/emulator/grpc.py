@@ -136,6 +136,8 @@ class Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
         self._predictions.explain(self._target(request, context), request.deployed_model_id)
 
     def _refuse_direct(self, method: Method, request: Any, context: Any) -> None:
+        if "endpoint" not in request.DESCRIPTOR.fields_by_name:  # of publishers' models
+            raise unimplemented(f"{method.name} is not served by the emulator, which has {SERVED}.")
         verb = method.short[0].lower() + method.short[1:]
         self._predictions.direct(self._target(request, context), verb)  # type: ignore[arg-type]
 

@@ -119,7 +119,9 @@ class Parts:
 
     def _fronts(self, service: Service, api: Rest) -> None:
         shared: dict[str, Any] = {
-            "storage": storage_application(self.state.depot, project_number=self.state.projects.number(self._project)),
+            "storage": storage_application(
+                self.state.depot, number_of=lambda project: self.state.projects.number(project or self._project)
+            ),
             "google_hosts": google.application(
                 self.state.projects.number, id_of=self.state.projects.id, project=self._project
             ),

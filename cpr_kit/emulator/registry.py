@@ -42,6 +42,14 @@ _MANIFESTS = (
     "application/vnd.oci.image.manifest.v1+json",
     "application/vnd.oci.image.index.v1+json",
 )
+# Ends the registry when the pipe from the emulator ends, also where the emulator was killed with its reaper.
+_LEASH = """\
+exec 3<&0
+"$0" serve "$1" 3<&- &
+registry=$!
+{ cat <&3; kill "$registry"; } >/dev/null 2>&1 &
+wait "$registry"
+"""
 _SHORT = len("sha256:") + 12
 
 
@@ -241,15 +249,16 @@ def _running(program: str, port: int, folder: Path, scratch: Path) -> Iterator[s
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("REGISTRY_", "OTEL_"))}
     with (scratch / "registry.log").open("wb") as log:
         process = subprocess.Popen(
-            [program, "serve", str(path)],
-            stdin=subprocess.DEVNULL,
+            ["sh", "-c", _LEASH, program, str(path)],
+            stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
             cwd=scratch,
             env={**environ, "OTEL_TRACES_EXPORTER": "none"},
             start_new_session=True,
         )
-    with guarded(process):
+    assert process.stdin is not None
+    with process.stdin, guarded(process):
         yield process
 
 

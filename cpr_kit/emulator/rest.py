@@ -82,7 +82,7 @@ class Rest:
         except Exception as error:  # noqa: BLE001 - a caller gets Google's form of an error, whatever is wrong
             answer = _refusal(failure(error, self._service.fleet.report))
         if isinstance(answer, StreamAnswer):
-            await _stream(answer, receive, send)
+            await _stream(answer, receive, send, self._service.fleet.report)
             return
         await _send_whole(send, answer)
 
@@ -290,7 +290,7 @@ async def _send_whole(send: Send, answer: Answer) -> None:
     await send({"type": "http.response.body", "body": answer.body})
 
 
-async def _stream(answer: StreamAnswer, receive: Receive, send: Send) -> None:
+async def _stream(answer: StreamAnswer, receive: Receive, send: Send, report: Callable[[str], None]) -> None:
     """What the container sends, as it comes. A client that leaves ends the container's request too."""
 
     async def gone() -> None:
@@ -307,7 +307,9 @@ async def _stream(answer: StreamAnswer, receive: Receive, send: Send) -> None:
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
-            task.result()  # an error midway ends the connection: uvicorn closes what is not complete
+            task.result()
+    except ApiError as error:  # midway: uvicorn closes the connection of what is not complete
+        report(f"a stream was cut: {error}")
     finally:
         for task in tasks:
             task.cancel()

@@ -140,7 +140,7 @@ def _told(messages: Iterable[Mapping[str, Any]], reference: str, output: Output)
 
 
 def _refused(reference: str, text: str) -> RegistryError | LackingError:
-    if "does not exist locally" in text or text.startswith("No such image"):
+    if "does not exist locally" in text or text.lower().startswith("no such image"):
         return _absent(reference)
     host = reference.partition("/")[0]
     if _DENIED.search(text):

@@ -99,12 +99,11 @@ def names_at(registry):
 
 @pytest.mark.engine
 def test_a_custom_routine_by_docker(emulate, variant):
-    """The image leaves the engine once it is pushed, over both transports: so it is the registry's that serves."""
+    """Pushed to the emulator's registry; the second push, over REST, finds its layers there."""
     program = PROGRAMS / "custom_routine.py"
     folder = variant("sklearn_preprocessor")
     with named(folder, f"{REPOSITORY}/iris:v1", DockerEngine()) as tag:
         script = f'for way in {" ".join(TRANSPORTS)}; do "$0" {program} {tag} {folder}/model $way || exit; done'
-        # Whose output of the registry's address shows that there was one.
         done = emulate("--engine", "docker", "--", "sh", "-c", f'{script}; echo "at $CPR_REGISTRY"', sys.executable)
         assert all(f"\ndone over {way}\n" in done.stdout for way in TRANSPORTS)
         assert containers_of(tag) == []

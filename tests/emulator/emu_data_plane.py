@@ -40,10 +40,10 @@ def built(engine, folder):
 class Plane:
     """One emulator, one model, and what a test needs of both."""
 
-    def __init__(self, emulator, calls):
+    def __init__(self, emulator, calls, notes):
         self.emulator = emulator
         self.calls = calls
-        self.notes = []
+        self.notes = notes
         self._endpoints = {}
         self.use("rest")
         self.model = aiplatform.Model.upload(display_name="m", serving_container_image_uri=TAG, **ROUTES)
@@ -90,11 +90,11 @@ def _is_private(options):
 
 @contextlib.contextmanager
 def plane(engine, folder, **options):
-    calls = []
+    calls, notes = [], []
     built(engine, folder)
     try:
-        with emulate(engine=engine, show=calls.append, **options) as emulator:
-            yield Plane(emulator, calls)
+        with emulate(engine=engine, show=calls.append, note=notes.append, **options) as emulator:
+            yield Plane(emulator, calls, notes)
     finally:
         engine.remove_image(TAG)
 

@@ -9,9 +9,11 @@ import json
 import os
 import signal
 import socket
+import time
 import urllib.parse
 import urllib.request
 
+BORN = str(time.time_ns())
 ask = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 
 
@@ -49,7 +51,7 @@ class Server(http.server.BaseHTTPRequestHandler):
         self.predictions([{**seen, "body": body.decode(), "b64": base64.b64encode(body).decode()}])
 
     def who(self, *_):
-        self.predictions([{"id": os.environ["AIP_DEPLOYED_MODEL_ID"], "pid": os.getpid()}])
+        self.predictions([{"id": os.environ["AIP_DEPLOYED_MODEL_ID"], "pid": os.getpid(), "born": BORN}])
 
     def env(self, *_):
         self.predictions([dict(os.environ)])

@@ -28,7 +28,7 @@ IMAGE = "cpr-kit-tests/state:1"
 BATCH_IMAGE = "cpr-kit-tests/state-batch:1"
 _SERVERS = {IMAGE: "serving_server.py", BATCH_IMAGE: "emu_model_server.py"}
 _open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
-_LONG_S = 120
+_LONG_S = 60
 
 
 def build(engine, folder):

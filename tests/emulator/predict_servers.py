@@ -40,6 +40,7 @@ class Replica:
     predict_route: str = "/predict"
     in_flight: int = 0
     failures: int = 0
+    breaks: int = 0
 
     @contextlib.contextmanager
     def busy(self):
@@ -51,6 +52,9 @@ class Replica:
 
     def failed(self):
         self.failures += 1
+
+    def broke(self):
+        self.breaks += 1
 
 
 class Replicas:

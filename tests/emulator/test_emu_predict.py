@@ -170,7 +170,7 @@ def test_a_request_that_was_sent_is_not_sent_again(server, replica):
         error = refused(twice)
     assert error.code is Code.UNAVAILABLE
     assert "connection termination" in str(error)
-    assert (len(requests), first.failures, first.in_flight, server.seen) == (2, 0, 0, [])
+    assert (len(requests), first.failures, first.breaks, first.in_flight, server.seen) == (2, 0, 1, 0, [])
 
 
 @pytest.mark.parametrize(

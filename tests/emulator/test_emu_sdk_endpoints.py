@@ -81,7 +81,7 @@ def test_an_endpoint_comes_back_as_it_was_made(numbered, transport):
     assert (found.traffic_split, found.list_models(), found.network) == ({}, [], "")
     assert found.create_time
     assert found.gca_resource.etag
-    assert (found.dedicated_endpoint_enabled, found.dedicated_endpoint_dns) == (False, None)
+    assert (found.dedicated_endpoint_enabled, found.dedicated_endpoint_dns) == (False, "")
 
 
 def test_the_four_kinds(number, transport):

@@ -1,5 +1,6 @@
 """The model registry as google-cloud-aiplatform itself sees it, over gRPC and REST."""
 
+import asyncio
 import threading
 
 import pytest
@@ -26,6 +27,14 @@ from google.cloud import aiplatform, storage
 from google.cloud import aiplatform_v1beta1 as beta
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
+
+from cpr_kit.emulator import messages
+from cpr_kit.emulator.operations import Operations
+from cpr_kit.emulator.resources.models import Models
+from cpr_kit.emulator.resources.state import State
+from cpr_kit.emulator.settings import Settings
+from cpr_kit.emulator.storage.depot import Depot
+from cpr_kit.emulator.store import Store
 
 gapic = aiplatform.gapic
 ModelRegistry = aiplatform.models.ModelRegistry
@@ -531,11 +540,31 @@ def test_aliases_that_many_move_are_in_one_place(models, parent):
     assert models.get_model(name=name).version_id == models.get_model(name=f"{name}@golden").version_id
 
 
-def test_of_two_last_versions_deleted_at_once_one_stays(models, parent):
-    model = gapic.Model(display_name="iris", container_spec=spec())
-    models.upload_model(uploading(parent, model, model_id="iris")).result()
-    models.upload_model(uploading(parent, model, parent_model=f"{parent}/models/iris")).result()
-    results = together(lambda index: models.delete_model_version(name=f"{parent}/models/iris@{index + 1}").result(), 2)
-    assert sum(isinstance(result, exceptions.GoogleAPICallError) for result in results) == 1
-    [left] = models.list_model_versions(name=f"{parent}/models/iris")
-    assert list(left.version_aliases) == ["default"]
+def test_of_two_last_versions_deleted_at_once_one_stays(tmp_path):
+    """Both calls are taken before the work of either begins, which no client can time."""
+
+    async def no_fault(_):
+        pass
+
+    async def run():
+        store = Store()
+        operations = Operations(store, no_fault)
+        with Depot(tmp_path) as depot:
+            calls = Models(State(store, depot, operations, Settings()), lambda _: "image")
+            name = "projects/1/locations/us-central1/models/iris"
+            for parent_model in ("", name):
+                request = messages.UploadModelRequest(parent=name.partition("/models")[0], parent_model=parent_model)
+                request.model.display_name = "iris"
+                request.model_id = "" if parent_model else "iris"
+                await operations.wait(calls.upload(request).name, 10)
+            both = [messages.DeleteModelVersionRequest(name=f"{name}@{version}") for version in (1, 2)]
+            begun = [calls.delete_version(request) for request in both]
+            ended = [await operations.wait(operation.name, 10) for operation in begun]
+            [left] = calls.list_versions(messages.ListModelVersionsRequest(name=name)).models
+        store.close()
+        return ended, left
+
+    ended, left = asyncio.run(run())
+    assert [operation.WhichOneof("result") for operation in ended] == ["response", "error"]
+    assert "only version" in ended[1].error.message
+    assert (left.version_id, list(left.version_aliases)) == ("2", ["default"])

@@ -62,6 +62,16 @@ def test_shared_predict_turns_ints_into_floats_both_ways(endpoint):
     assert [repr(value) for value in answer.predictions] == ["1.0", "[2.0]", "{'a': 3.0}", "True"]
 
 
+def test_so_it_does_for_those_who_write_their_own_json(vertex_plane, session):
+    endpoint = vertex_plane.endpoint("public", "rest")
+    body = b'{"instances": [{"do": "show"}, 1, 9007199254740993], "parameters": {"k": 3}}'
+    seen = session.post(url(endpoint, "predict"), data=body, headers=JSON).json()["predictions"][0]["body"]
+    assert seen == '{"instances":[{"do":"show"},1.0,9007199254740992.0],"parameters":{"k":3.0}}'
+    order = do("answer", text='{"predictions": [1, 9007199254740993]}')
+    answer = session.post(url(endpoint, "predict"), json={"instances": [order]})
+    assert '"predictions":[1.0,9007199254740992.0]' in answer.text
+
+
 @both
 def test_parameters_are_left_out_when_there_are_none(endpoint):
     assert "parameters" not in json.loads(body_of(endpoint.predict(instances=[do("show")])))

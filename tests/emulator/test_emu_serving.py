@@ -243,6 +243,30 @@ def test_a_replica_whose_connection_failed_serves_again_once_it_answers(place):
     assert wait_for(deployed.choose) is replica
 
 
+def test_a_replica_whose_connection_broke_off_is_the_last_one_asked_until_it_answers(place):
+    deployed = place(replicas=2, health_probe=Probe(http_path="/health", period_s=1000))
+    deployed.start()
+    shaky, steady = deployed.choose(), deployed.choose()
+    ask(shaky, do="sicken", path="/health")
+    shaky.broke()
+    with steady.busy():
+        assert {deployed.choose() for _ in range(4)} == {steady}
+        steady.failed()
+        assert shaky.serving
+        ask(shaky, do="heal")
+        wait_for(lambda: shaky.steady)
+        assert deployed.choose() is shaky
+
+
+def test_the_only_replica_is_asked_though_its_connection_broke_off(place):
+    deployed = place(health_probe=Probe(http_path="/health", period_s=1000))
+    deployed.start()
+    replica = deployed.choose()
+    ask(replica, do="sicken", path="/health")
+    replica.broke()
+    assert deployed.choose() is replica
+
+
 def test_an_unhealthy_replica_gets_no_traffic_until_it_is_well(place, lines):
     deployed = place(replicas=2, health_probe=Probe(http_path="/health", period_s=1, failure_threshold=1))
     deployed.start()

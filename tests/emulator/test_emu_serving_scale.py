@@ -100,6 +100,21 @@ def test_a_replica_that_leaves_finishes_what_it_has(place, engine_used):
     assert len(engine_used.left()) == 1
 
 
+def test_a_scaling_that_is_given_up_leaves_what_there_was(place, engine_used, turns):
+    turns.free = 1
+    deployed = place(extra_env=turns.env)
+    deployed.start()
+    scaling, errors = begun(deployed.scale, 3)
+    assert turns.come.wait(60)
+    deployed.give_up_scaling()
+    scaling.join()
+    assert errors[0].code is Code.CANCELLED
+    assert len(engine_used.left()) == deployed.ready_replicas == 1
+    turns.go_on.set()
+    deployed.scale(2)
+    assert deployed.ready_replicas == 2
+
+
 def test_stop_ends_a_scaling_under_way(place, engine_used, turns):
     turns.free = 1
     deployed = place(extra_env=turns.env)

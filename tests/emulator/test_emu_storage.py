@@ -32,7 +32,7 @@ def depot(tmp_path):
 
 @pytest.fixture
 def base(depot):
-    with serving(depot, project_number=NUMBER) as base:
+    with serving(depot, number_of=lambda _: NUMBER) as base:
         yield base
 
 

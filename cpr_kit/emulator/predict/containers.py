@@ -50,15 +50,16 @@ class Request:
 class Reply:
     """A container's answer of which status and headers are here; `close` it. The replica counts as busy until then."""
 
-    def __init__(self, response: aiohttp.ClientResponse, resources: contextlib.ExitStack) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, replica: Replica, resources: contextlib.ExitStack) -> None:
         self.status = response.status
         self.headers: Mapping[str, str] = response.headers
         self._response = response
+        self._replica = replica
         self._resources = resources
 
     async def read(self, limit: int, refusal: ApiError) -> bytes:
         """The whole body; raises `refusal` once it is longer than `limit`."""
-        with _translated():
+        with _translated(self._replica):
             if (length := self._response.content_length) is not None:
                 if length > limit:
                     raise refusal
@@ -74,7 +75,7 @@ class Reply:
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it comes. Whoever stops early closes the connection, and so tells the container."""
         try:
-            with _translated():
+            with _translated(self._replica):
                 async for part in self._response.content.iter_any():
                     yield part
         finally:
@@ -99,7 +100,7 @@ class Containers:
     async def ask(self, request: Request) -> Reply:
         """The answer's status and headers; raises ApiError where there is none."""
         for replica in self._two(request.model):
-            with contextlib.ExitStack() as resources, _translated():
+            with contextlib.ExitStack() as resources, _translated(replica):
                 resources.enter_context(replica.busy())
                 try:
                     response = await self._session.post(
@@ -113,7 +114,7 @@ class Containers:
                 except aiohttp.ClientConnectorError:
                     replica.failed()
                     continue
-                return Reply(response, resources.pop_all())
+                return Reply(response, replica, resources.pop_all())
         raise mapping.unreachable()
 
     def _two(self, model: DeployedModel) -> Iterator[Replica]:
@@ -127,12 +128,13 @@ class Containers:
 
 
 @contextlib.contextmanager
-def _translated() -> Iterator[None]:
+def _translated(replica: Replica) -> Iterator[None]:
     try:
         yield
     except asyncio.TimeoutError as error:
         raise mapping.too_slow() from error
     except (aiohttp.ClientError, OSError) as error:
+        replica.broke()
         raise mapping.broken() from error
 
 

@@ -25,6 +25,9 @@ class Replica(Protocol):
     def failed(self) -> None:
         """No connection could be made: no traffic until its probes see it healthy again."""
 
+    def broke(self) -> None:
+        """The connection broke off: others are asked first until its probes see it healthy again."""
+
 
 class Container(Protocol):
     """The replicas of a deployed model."""

@@ -41,8 +41,13 @@ def serves(scope: Scope) -> bool:
     if host in HOSTS:
         # Storage's own JSON API has www.googleapis.com as an old name.
         return host != _WWW or scope["path"].startswith("/oauth2/")
-    asks_metadata = scope["path"] == "/" and Headers(scope=scope).get("Metadata-Flavor") == "Google"
-    return host in hosts.LOCAL and (asks_metadata or scope["path"].startswith(ROOT))
+    return host in hosts.LOCAL and asks_metadata(scope)
+
+
+def asks_metadata(scope: Scope) -> bool:
+    """Whether a request is for the metadata server, wherever its client found it (GCE_METADATA_HOST)."""
+    is_ping = scope["path"] == "/" and Headers(scope=scope).get("Metadata-Flavor") == "Google"
+    return is_ping or bool(scope["path"].startswith(ROOT))
 
 
 def application(

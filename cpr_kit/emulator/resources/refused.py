@@ -44,7 +44,8 @@ class Pools:
         )
 
     def missing(self, request: Any) -> Any:
-        name = getattr(request, "name", "") or request.deployment_resource_pool.name
+        has_name = "name" in request.DESCRIPTOR.fields_by_name
+        name = request.name if has_name else request.deployment_resource_pool.name
         raise not_found(
             f"The DeploymentResourcePool {self._state.name(name, 'deploymentResourcePools')} does not exist."
         )

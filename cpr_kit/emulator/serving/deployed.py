@@ -104,7 +104,7 @@ class DeployedContainer:
             return None
         for step in range(len(replicas)):
             replica = replicas[(self._turn + step) % len(replicas)]
-            if replica.serving and (best is None or replica.in_flight < best.in_flight):
+            if replica.serving and (best is None or _rank(replica) < _rank(best)):
                 best = replica
         self._turn += 1
         return best
@@ -215,3 +215,7 @@ class DeployedContainer:
     def _notify(self) -> None:
         with self._changed:
             self._changed.notify_all()
+
+
+def _rank(replica: Replica) -> tuple[bool, int]:
+    return not replica.steady, replica.in_flight

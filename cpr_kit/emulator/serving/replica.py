@@ -21,13 +21,19 @@ class Replica:
         # Suspicions so far, and those of them that a good answer has cleared since: no lock is needed for two numbers
         # with one writer each.
         self._suspicions = 0
+        self._refused = 0  # the last of them that came of a refused connection
         self._cleared = 0
         self._idle = threading.Event()
         self._idle.set()
 
     @property
     def serving(self) -> bool:
-        return self._ready and self._cleared == self._suspicions
+        return self._ready and self._cleared >= self._refused
+
+    @property
+    def steady(self) -> bool:
+        """Nothing speaks against it; one that is not is asked only where there is no other."""
+        return not self.suspected
 
     @property
     def suspicions(self) -> int:
@@ -50,7 +56,13 @@ class Replica:
                 self._idle.set()
 
     def failed(self) -> None:
-        """Its connection was refused or broke off: no traffic until it answers its health check again."""
+        """Its connection was refused: no traffic until it answers its health check again."""
+        self._suspicions += 1
+        self._refused = self._suspicions
+        self._suspected()
+
+    def broke(self) -> None:
+        """Its connection broke off, for which one request may be to blame: the others are asked first until then."""
         self._suspicions += 1
         self._suspected()
 

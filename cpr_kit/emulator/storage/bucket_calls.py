@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -9,16 +10,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from cpr_kit.emulator.errors import ApiError
 from cpr_kit.emulator.storage import errors, listing, names, wire
 from cpr_kit.emulator.storage.conditions import NONE, Conditions
 from cpr_kit.emulator.storage.objects import Objects
-from cpr_kit.emulator.storage.records import POLICY, Bucket, bucket_fields
+from cpr_kit.emulator.storage.records import POLICY, PROJECT, Bucket, bucket_fields
 
 
 class BucketCalls:
-    def __init__(self, objects: Objects, project_number: str) -> None:
+    def __init__(self, objects: Objects, number_of: Callable[[str], str]) -> None:
         self._objects = objects
-        self._project_number = project_number
+        self._number_of = number_of
 
     def routes(self) -> list[Route]:
         bucket, iam = "/storage/v1/b/{bucket}", "/storage/v1/b/{bucket}/iam"
@@ -53,11 +55,12 @@ class BucketCalls:
         return wire.answer(body)
 
     async def insert(self, request: Request) -> Response:
-        _project(request)
+        project = _project(request)
+        self._number(project)
         body = await wire.json_body(request)
         if "name" not in body:
             raise errors.required("name")
-        name, fields = names.check_new_bucket(body["name"]), bucket_fields(body)
+        name, fields = names.check_new_bucket(body["name"]), {**bucket_fields(body), PROJECT: project}
         return self._answer(await run_in_threadpool(self._objects.make_bucket, name, fields), request)
 
     async def get(self, request: Request) -> Response:
@@ -90,8 +93,8 @@ class BucketCalls:
         asked = request.query_params.getlist("permissions")
         return wire.answer({"kind": "storage#testIamPermissionsResponse", "permissions": asked})
 
-    async def service_account(self, _: Request) -> Response:
-        address = f"service-{self._project_number}@gs-project-accounts.iam.gserviceaccount.com"
+    async def service_account(self, request: Request) -> Response:
+        address = f"service-{self._number(wire.path(request, 'project'))}@gs-project-accounts.iam.gserviceaccount.com"
         return wire.answer({"kind": "storage#serviceAccount", "email_address": address})
 
     async def _find(self, request: Request) -> Bucket:
@@ -101,9 +104,16 @@ class BucketCalls:
         return wire.answer(self._resource(bucket, request))
 
     def _resource(self, bucket: Bucket, request: Request) -> dict[str, Any]:
-        resource = bucket.resource(wire.base(request), self._project_number)
-        resource.pop(POLICY, None)
+        resource = bucket.resource(wire.base(request), self._number(bucket.fields.get(PROJECT, "")))
+        for hidden in (POLICY, PROJECT):
+            resource.pop(hidden, None)
         return resource
+
+    def _number(self, project: str) -> str:
+        try:
+            return self._number_of(project)
+        except ApiError as error:
+            raise errors.invalid(f"Invalid argument: {error}.") from error
 
     def _policy(self, bucket: Bucket) -> Response:
         policy = {"bindings": [], "version": 1, **bucket.fields.get(POLICY, {})}

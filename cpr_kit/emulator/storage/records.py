@@ -23,11 +23,12 @@ _TEXTS = (
 _FLAGS = ("eventBasedHold", "temporaryHold")
 _OTHERS: dict[str, type] = {"acl": list, "contexts": dict, "metadata": dict, "retention": dict}
 POLICY = "iamPolicy"  # kept among a bucket's fields, and shown by getIamPolicy alone
-BUCKET_KEEPS = ("location", POLICY)  # whatever an update sends
+PROJECT = "project"  # that a bucket was made in; kept there too, and shown as its number
+BUCKET_KEEPS = ("location", POLICY, PROJECT)  # whatever an update sends
 # What a caller may not set of a bucket.
 _OF_SERVICE = frozenset((
-    POLICY, "etag", "generation", "id", "kind", "locationType", "metageneration", "name", "projectNumber", "selfLink",
-    "timeCreated", "updated",
+    POLICY, PROJECT, "etag", "generation", "id", "kind", "locationType", "metageneration", "name", "projectNumber",
+    "selfLink", "timeCreated", "updated",
 ))  # fmt: skip
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _MULTI_REGIONS = ("US", "EU", "ASIA")
