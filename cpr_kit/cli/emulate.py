@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
@@ -156,33 +157,54 @@ def _value(text: str, kind: type, value: str) -> Any:
 
 
 class _Signals:
-    """What would end this program is passed on to the command, or ends the wait."""
+    """What would end this program is passed on to the command, or ends the wait.
+
+    The system may give a signal to any of the emulator's threads, which wakes no system call of this one, where Python
+    runs the handlers. So this thread waits for nothing but the bytes that Python writes when a signal comes.
+    """
 
     def __init__(self) -> None:
         self.came: int | None = None
-        self._event = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
+        self._woken, self._wakes = socket.socketpair()
+        self._wakes.setblocking(False)
+        self._descriptor = signal.set_wakeup_fd(self._wakes.fileno(), warn_on_full_buffer=False)
         self._before = {number: signal.signal(number, self._take) for number in _SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(self._descriptor)
+        self._woken.close()
+        self._wakes.close()
 
     def wait(self) -> None:
         """Until one comes, or has come."""
-        self._event.wait()
+        while self.came is None:
+            self._woken.recv(1)
 
-    def pass_to(self, process: subprocess.Popen[bytes]) -> None:
+    def wait_for(self, process: subprocess.Popen[bytes]) -> int:
+        """Its exit code; until then it gets them."""
         self._process = process
         if self.came is not None:
             process.send_signal(self.came)
+        waiting = threading.Thread(target=self._tell_end, args=(process,))
+        waiting.start()
+        while process.returncode is None:
+            self._woken.recv(1)
+        waiting.join()
+        return process.returncode
+
+    def _tell_end(self, process: subprocess.Popen[bytes]) -> None:
+        process.wait()
+        with contextlib.suppress(BlockingIOError):  # full: there is something to wake up for
+            self._wakes.send(b"\0")
 
     def _take(self, number: int, _frame: object) -> None:
         self.came = number
-        self._event.set()
         if self._process is not None and not (number == signal.SIGINT and _is_foreground()):
             self._process.send_signal(number)
 
@@ -204,8 +226,7 @@ def _run(command: tuple[str, ...], environment: dict[str, str], signals: _Signal
         process = subprocess.Popen(command, env={**os.environ, **environment})
     except OSError as error:
         raise UsageError(f"{command[0]} cannot be run: {error.strerror}") from error
-    signals.pass_to(process)
-    code = process.wait()
+    code = signals.wait_for(process)
     return code if code >= 0 else _BY_SIGNAL - code
 
 

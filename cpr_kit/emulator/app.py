@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from cpr_kit.emulator import faults as faults_on_demand
-from cpr_kit.emulator import logs
+from cpr_kit.emulator import catalogue, logs
 from cpr_kit.emulator.console import Call
 from cpr_kit.emulator.faults import Faults
 from cpr_kit.emulator.parts import Parts
@@ -144,6 +144,7 @@ class Emulator:
     async def _open(self, stack: contextlib.AsyncExitStack) -> None:
         """Everything in its order; the slow things beside each other."""
         await asyncio.to_thread(authority)  # which both of these need, and of which there is to be one
+        table = asyncio.ensure_future(asyncio.to_thread(catalogue.load))
         files = asyncio.ensure_future(asyncio.to_thread(Files.write, self._folder, self.project))
         engine = self._engine if self._engine is not None else await asyncio.to_thread(_choose)
         images = Registry(self._beside("registry"), self._folder, self._note)
@@ -159,6 +160,7 @@ class Emulator:
         parts = Parts(
             engine=engine,
             images=images,
+            table=table,
             state=self._state,
             folder=self._folder,
             logs=self.logs,

@@ -15,15 +15,8 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from cpr_kit.emulator.messages import bare_sdk, message, transport
+from cpr_kit.emulator.messages import SERVICES, bare_sdk, message, transport
 
-SERVICES = (
-    "model_service",
-    "endpoint_service",
-    "prediction_service",
-    "job_service",
-    "deployment_resource_pool_service",
-)
 _VARIABLE = re.compile(r"\{([\w.]+)(?:=([^}]+))?\}")
 
 

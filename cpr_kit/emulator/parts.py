@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpr_kit.emulator import catalogue, front
+from cpr_kit.emulator import front
 from cpr_kit.emulator import grpc as grpc_server
+from cpr_kit.emulator.catalogue import Catalogue
 from cpr_kit.emulator.console import Call
 from cpr_kit.emulator.errors import unavailable
 from cpr_kit.emulator.faults import Faults
@@ -53,6 +54,7 @@ class Parts:
         *,
         engine: Engine,
         images: Registry,
+        table: Awaitable[Catalogue],
         state: Path | None,
         folder: Path,
         logs: Path,
@@ -66,6 +68,7 @@ class Parts:
     ) -> None:
         self._engine = engine
         self._images = images
+        self._table = table
         self._path = state
         self._folder = folder
         self._logs = logs
@@ -113,7 +116,7 @@ class Parts:
         stack.push_async_callback(self.jobs.close)
         stack.push_async_callback(operations.close)
         service = Service(self.state, self.fleet, self._faults, calls, self._show)
-        table = await asyncio.to_thread(catalogue.load)
+        table = await self._table
         self._grpc = grpc_server.Handlers(service, predictions, table)
         self._fronts(service, Rest(service, predictions, table))
 

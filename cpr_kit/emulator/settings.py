@@ -1,6 +1,6 @@
 """What no source settles about the real service, and what this machine cannot do at its size: one name each.
 
-Everything marked UNCONFIRMED in docs/emulator.md stands here with its default; change it with
+Everything marked UNCONFIRMED in docs/emulator_parity.md stands here with its default; change it with
 `cpr emulate --set NAME=VALUE` when the service turns out otherwise.
 """
 

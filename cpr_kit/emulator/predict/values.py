@@ -6,18 +6,19 @@ The same rules as json_format's, which the tests hold them to: every number is a
 from __future__ import annotations
 
 import math
+import struct
 from typing import Any
 
-import numpy as np
 from google.protobuf import struct_pb2
 
 MAX_DEPTH = 100
 """json_format's own limit."""
 
 # A Value that holds a number, as an element of a list, is always these eleven bytes: field 1 of nine bytes,
-# and in it field 2, a little-endian double. So a long list of numbers is one array.
-_HEAD = np.array([0x0A, 0x09, 0x11], np.uint8)
-_ELEMENT = np.dtype([("head", np.uint8, 3), ("number", "<f8")])
+# and in it field 2, a little-endian double. So a long list of numbers is put together byte by byte.
+_HEAD = b"\x0a\x09\x11"
+_DOUBLE = 8
+_ELEMENT = len(_HEAD) + _DOUBLE
 _LONG = 16
 
 _NUMBERS = frozenset((int, float))
@@ -110,10 +111,11 @@ def fill(message: struct_pb2.Value, value: Any, depth: int = MAX_DEPTH) -> None:
 
 def _fill_list(message: struct_pb2.ListValue, items: list[Any], depth: int) -> None:
     if len(items) >= _LONG and frozenset(map(type, items)) <= _NUMBERS:
-        elements = np.empty(len(items), _ELEMENT)
-        elements["head"] = _HEAD
-        elements["number"] = np.array(items, "<f8")
-        message.MergeFromString(elements.tobytes())
+        elements = bytearray((_HEAD + bytes(_DOUBLE)) * len(items))
+        doubles = struct.pack(f"<{len(items)}d", *items)
+        for place in range(_DOUBLE):
+            elements[len(_HEAD) + place :: _ELEMENT] = doubles[place::_DOUBLE]
+        message.MergeFromString(bytes(elements))
         return
     add = message.values.add
     for item in items:
@@ -122,16 +124,17 @@ def _fill_list(message: struct_pb2.ListValue, items: list[Any], depth: int) -> N
 
 def _numbers(data: bytes, count: int) -> list[float] | None:
     """The numbers of a serialised ListValue; None where it holds anything else."""
-    if len(data) != count * _ELEMENT.itemsize:
+    if len(data) != count * _ELEMENT:
         return None
-    elements = np.frombuffer(data, _ELEMENT)
-    if not (elements["head"] == _HEAD).all():
+    if any(data[place::_ELEMENT] != _HEAD[place : place + 1] * count for place in range(len(_HEAD))):
         return None
-    numbers = elements["number"]
-    if not np.isfinite(numbers).all():
+    doubles = bytearray(count * _DOUBLE)
+    for place in range(_DOUBLE):
+        doubles[place::_DOUBLE] = data[len(_HEAD) + place :: _ELEMENT]
+    numbers = struct.unpack(f"<{count}d", doubles)
+    if not all(map(math.isfinite, numbers)):
         raise NotAValue("NaN or an infinity is no number of JSON")
-    floats: list[float] = numbers.tolist()
-    return floats
+    return list(numbers)
 
 
 def _below(depth: int) -> int:

@@ -50,11 +50,11 @@ _OUTPUTS = ("jsonl", "bigquery")
 
 
 class Models:
-    """`image_id` gives the id of an image that is here, or None: what is ingested at upload."""
+    """`ingest` gives the id of the image that a reference names now, and raises where there is none."""
 
-    def __init__(self, state: State, image_id: Callable[[str], str | None]) -> None:
+    def __init__(self, state: State, ingest: Callable[[str], str]) -> None:
         self._state = state
-        self._image_id = image_id
+        self._ingest = ingest
         self.calls: dict[str, Callable[[Any], Any]] = {
             "ModelService.UploadModel": self.upload,
             "ModelService.GetModel": self.get,
@@ -126,11 +126,7 @@ class Models:
         """What the service takes of a model at upload: the image that the reference names now, and its artifacts."""
         reference = model.container_spec.image_uri
         if reference:
-            found = await asyncio.to_thread(self._image_id, reference)
-            if found is None:
-                raise failed_precondition(
-                    f"The image {reference} cannot be found. Build it here under this name, or push it first."
-                )
+            found = await asyncio.to_thread(self._ingest, reference)
             self._state.store.set_value(f"image of {job.plan['model']}@{job.plan['version']}", found)
         if source:
             await asyncio.to_thread(self._copy_artifacts, source, managed_uri(self._state, job.plan))
