@@ -124,13 +124,29 @@ def _emulator(wanted: Options) -> Iterator[Emulator]:
         state=wanted.state,
         engine=choose(wanted.engine).engine if wanted.engine else None,
         settings=_settings(wanted.setting),
-        project=wanted.project or os.environ.get("GOOGLE_CLOUD_PROJECT") or PROJECT,
+        project=_project(wanted.project) or PROJECT,
         allow_internet=wanted.allow_internet,
         faults=wanted.fault,
         show=console.call,
         note=console.note,
     ) as emulator:
         yield emulator
+
+
+def _project(chosen: str | None) -> str | None:
+    """--project, else GOOGLE_CLOUD_PROJECT."""
+    from cpr_kit.emulator.errors import ApiError
+    from cpr_kit.emulator.names import Projects
+
+    source, project = ("--project", chosen) if chosen else ("GOOGLE_CLOUD_PROJECT", os.environ.get("GOOGLE_CLOUD_PROJECT"))
+    if project:
+        try:
+            Projects().number(project)
+        except ApiError as error:
+            raise UsageError(
+                f'{source}: "{project}" is no project id; one has lower case letters, digits and hyphens, as "my-project"'
+            ) from error
+    return project
 
 
 def _settings(texts: Sequence[str]) -> Any:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from cpr_kit.emulator import faults as faults_on_demand
 from cpr_kit.emulator import catalogue, logs
+from cpr_kit.emulator import faults as faults_on_demand
 from cpr_kit.emulator.console import Call
 from cpr_kit.emulator.faults import Faults
 from cpr_kit.emulator.parts import Parts
@@ -174,7 +174,7 @@ class Emulator:
         )
         await stack.enter_async_context(parts)
         secure = stack.enter_context(_listen(HOST, 0))
-        await stack.enter_async_context(_serving(parts.front, listening))
+        plain = await stack.enter_async_context(_serving(parts.front, listening))
         await stack.enter_async_context(_serving(parts.front, secure, certificate))
         if for_containers is not None:
             await stack.enter_async_context(_serving(parts.container_front, for_containers))
@@ -182,6 +182,7 @@ class Emulator:
         self._proxy = Proxy(
             port=self._port,
             ports=Ports(plain=plain_port, rest=secure.getsockname()[1], grpc=grpc_port),
+            plain=plain,
             certificate=certificate,
             outside=self._outside,
             report=self._note,
@@ -206,8 +207,10 @@ class Emulator:
         except LackingError as error:
             self._note(f"containers cannot reach the emulator's storage: {error}")
             return None, ""
-        if where == HOST:
+        if seen_as == HOST:
             return None, f"{seen_as}:{plain_port}"
+        # Docker Desktop's containers come to 127.0.0.1 too, but say host.docker.internal: a host that only the front
+        # for containers takes.
         listening = _listen(where, 0)
         return listening, f"{seen_as}:{listening.getsockname()[1]}"
 
@@ -247,7 +250,7 @@ async def _start(proxy: Proxy) -> None:
 
 @contextlib.asynccontextmanager
 async def _serving(app: Any, listening: socket.socket, certificate: ServerCertificate | None = None) -> Any:
-    """A uvicorn server on a socket that listens already."""
+    """A uvicorn server on a socket that listens already; gives what makes the protocol of one connection."""
     config = uvicorn.Config(
         app,
         http="httptools",
@@ -255,6 +258,7 @@ async def _serving(app: Any, listening: socket.socket, certificate: ServerCertif
         lifespan="off",
         log_config=None,
         access_log=False,
+        proxy_headers=False,
         server_header=False,
         date_header=False,
         timeout_graceful_shutdown=_GRACE_S,
@@ -265,10 +269,11 @@ async def _serving(app: Any, listening: socket.socket, certificate: ServerCertif
     server = uvicorn.Server(config)
     server.lifespan = config.lifespan_class(config)
     await server.startup(sockets=[listening])
+    kind: Any = config.http_protocol_class
     ticking = asyncio.ensure_future(server.main_loop())
     try:
-        yield
+        yield lambda: kind(config=config, server_state=server.server_state, app_state=server.lifespan.state)
     finally:
-        server.should_exit = True
-        await ticking
+        ticking.cancel()
+        await asyncio.wait({ticking})
         await server.shutdown(sockets=[listening])

@@ -18,6 +18,7 @@ CALLS: Mapping[str, tuple[str, ...]] = {
     "PredictionService": (
         *("Predict", "RawPredict", "StreamRawPredict", "DirectPredict", "DirectRawPredict", "StreamDirectPredict"),
         *("StreamDirectRawPredict", "StreamingPredict", "ServerStreamingPredict", "StreamingRawPredict", "Explain"),
+        "Invoke",  # over REST alone
     ),
     "JobService": (
         *(f"{verb}BatchPredictionJob" for verb in ("Create", "Get", "Cancel", "Delete")),

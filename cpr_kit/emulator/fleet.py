@@ -20,6 +20,7 @@ from cpr_kit.emulator.resources.models import managed_uri
 from cpr_kit.emulator.resources.state import State
 from cpr_kit.emulator.serving.deployed import DeployedContainer
 from cpr_kit.emulator.serving.launching import Placement
+from cpr_kit.emulator.threads import apart
 from cpr_kit.engine.protocol import Engine
 
 _DEFAULT_TIMEOUT_S = 600.0
@@ -46,22 +47,20 @@ class Fleet:
         return self.images.ingest(reference)
 
     def make(self, model: Any, deployment: Deployment, *, replicas: int, required: int) -> DeployedContainer:
-        """A deployed model's containers, not started yet. `model` is a version of the registry."""
+        """A deployed model's containers, not started yet. `model` is a version of the registry, or has no name."""
         spec, liveness = containers.read(model.container_spec), containers.liveness(model.container_spec)
-        plan = {"model": model.name, "version": model.version_id}
-        number = self.state.name(model.name).project
+        if model.name:
+            plan = {"model": model.name, "version": model.version_id}
+            uri = managed_uri(self.state, plan) if model.artifact_uri else ""
+            deployment = replace(deployment, storage_uri=uri, project_number=self.state.name(model.name).project)
         placement = Placement(
             spec=spec,
-            deployment=replace(
-                deployment,
-                storage_uri=managed_uri(self.state, plan) if model.artifact_uri else "",
-                project_number=number,
-            ),
+            deployment=deployment,
             display_name=model.display_name,
             replicas=min(replicas, self.state.settings.max_replicas),
             required=min(required, self.state.settings.max_replicas),
             timeout_s=spec.deployment_timeout_s or self.state.settings.deployment_timeout_s,
-            extra_env=self._environment(number),
+            extra_env=self._environment(deployment.project_number),
             logs=self.logs,
             liveness_probe=liveness if self.state.settings.liveness_probe else None,
         )
@@ -188,7 +187,7 @@ class Fleet:
 
 async def started(container: DeployedContainer) -> None:
     """Start it; cancelled, this leaves no container behind."""
-    start = asyncio.ensure_future(asyncio.to_thread(container.start))
+    start = apart(container.start)
     try:
         await asyncio.shield(start)
     except asyncio.CancelledError:
@@ -200,12 +199,16 @@ async def started(container: DeployedContainer) -> None:
 
 def deployment_of(endpoint: str, deployed: Any) -> Deployment:
     """Where a deployed model's container believes it is."""
-    machine = deployed.dedicated_resources.machine_spec
+    where = Deployment(endpoint_id=endpoint.rpartition("/")[2], deployed_model_id=deployed.id)
+    return on_machine(where, deployed.dedicated_resources.machine_spec)
+
+
+def on_machine(deployment: Deployment, machine: Any) -> Deployment:
+    """The same on what a MachineSpec describes."""
     accelerator = type(machine).DESCRIPTOR.fields_by_name["accelerator_type"].enum_type
     kind = accelerator.values_by_number.get(machine.accelerator_type)
-    return Deployment(
-        endpoint_id=endpoint.rpartition("/")[2],
-        deployed_model_id=deployed.id,
+    return replace(
+        deployment,
         machine_type=machine.machine_type,
         accelerator_type=kind.name if kind is not None and machine.accelerator_type else None,
     )

@@ -158,7 +158,7 @@ def admin(service: Service, about: Callable[[], dict[str, Any]]) -> ASGIApp:
             number = service.faults.add(faults.parse(await request.json()))
         except UsageError as error:
             return invalid(str(error))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             return invalid(f"the body is no JSON ({error}); send a fault as a text or an object with a call")
         return JSONResponse({"id": number}, 201)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import traceback
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -56,6 +57,7 @@ class Operations:
     report: Callable[[str], None] = print
     _kinds: dict[str, _Kind] = field(default_factory=dict)
     _running: dict[str, tuple[asyncio.Task[None], str, Plan]] = field(default_factory=dict)
+    _unwritten: dict[str, Operation] = field(default_factory=dict)
     _closing: bool = False
 
     def __post_init__(self) -> None:
@@ -90,7 +92,7 @@ class Operations:
         return [plan for _, call, plan in self._running.values() if call in calls]
 
     def get(self, name: str) -> Operation:
-        operation = self._table.get(name)
+        operation = self._unwritten.get(name) or self._table.get(name)
         if operation is None:
             raise not_found(f"The operation {name} is not found.")
         return operation
@@ -141,26 +143,38 @@ class Operations:
             with self.store.transaction():
                 self._end(job.name, commit())
         except ApiError as error:
-            self._end(job.name, error)
+            self._fail(job.name, error)
         except asyncio.CancelledError:
             if not self._closing:
-                self._end(job.name, errors.cancelled("The operation was cancelled."))
+                self._fail(job.name, errors.cancelled("The operation was cancelled."))
         except Exception as error:  # noqa: BLE001 - an operation ends, whatever is wrong with its work
             self.report(f"the emulator failed in {call}:\n{traceback.format_exc()}")
-            self._end(job.name, ApiError(Code.INTERNAL, f"the emulator failed: {type(error).__name__}: {error}"))
+            self._fail(job.name, ApiError(Code.INTERNAL, f"the emulator failed: {type(error).__name__}: {error}"))
+
+    def _fail(self, name: str, error: ApiError) -> None:
+        """An end that cannot be written is told all the same: nobody is to wait for it for ever."""
+        try:
+            self._end(name, error)
+        except sqlite3.Error as cause:
+            self.report(f"the end of {name} cannot be kept: {cause}")
+            if (operation := self._table.get(name)) is not None:
+                self._unwritten[name] = _ended(operation, error)
 
     def _end(self, name: str, result: Message | ApiError) -> None:
         operation = self._table.get(name)
         with self.store.transaction():
             self.store.database.execute("DELETE FROM work WHERE name = ?", (name,))
-            if operation is None:
-                return
-            operation.done = True
-            if isinstance(result, ApiError):
-                operation.error.code, operation.error.message = result.code, result.message
-            else:
-                operation.response.Pack(result)
-            self._table.put(name, operation)
+            if operation is not None:
+                self._table.put(name, _ended(operation, result))
+
+
+def _ended(operation: Operation, result: Message | ApiError) -> Operation:
+    operation.done = True
+    if isinstance(result, ApiError):
+        operation.error.code, operation.error.message = result.code, result.message
+    else:
+        operation.response.Pack(result)
+    return operation
 
 
 def _stamp(metadata: Any, *, created: bool) -> None:

@@ -93,6 +93,7 @@ class Parts:
     async def _make(self, stack: contextlib.AsyncExitStack) -> None:
         store = Store(self._path)
         stack.callback(store.close)
+        stack.callback(store.delete_value, _SESSION)  # at an orderly end nothing is left to be removed
         depot = await asyncio.to_thread(self._open_depot)
         stack.callback(depot.close)
         operations = Operations(store, self._faults.apply_operation, self._note)
@@ -108,7 +109,7 @@ class Parts:
         self.endpoints = Endpoints(self.state, self.fleet.changed)
         self.jobs = Jobs(self.state, self.fleet, self._post, hold)
         self.deployments = Deployments(self.state, self.endpoints, self.fleet, self._plain_url)
-        models, pools = Models(self.state, self.fleet.image_id), Pools(self.state)
+        models, pools = Models(self.state, self.fleet.image_id, self.fleet.changed), Pools(self.state)
         calls: dict[str, Callable[[Any], Any]] = {}
         for part in (models, self.endpoints, self.deployments, self.jobs, pools):
             calls |= part.calls
@@ -183,11 +184,15 @@ class Parts:
         self.jobs.resume()
 
     def is_private_address(self, host: str) -> bool:
-        """A Private Service Connect endpoint is asked at an address of the caller's own network."""
+        """A Private Service Connect endpoint is asked at an address of the caller's own network: all, once there is one."""
         try:
-            return ipaddress.ip_address(host).is_private
+            address = ipaddress.ip_address(host)
         except ValueError:
             return False
+        return address.is_private and any(
+            endpoint.private_service_connect_config.enable_private_service_connect
+            for endpoint in self.state.endpoints.under("")
+        )
 
     def _private(self, endpoint_id: str) -> str | None:
         for endpoint in self.state.endpoints.under(""):

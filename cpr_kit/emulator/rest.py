@@ -96,7 +96,7 @@ class Rest:
                     return await self._predict(verb, match[1], headers, receive, seen)
         if match := _PRIVATE.fullmatch(path):
             return await self._private(scope, match, headers, receive)
-        if match := _INVOKE.fullmatch(path):
+        if match := _INVOKE.fullmatch(scope.get("raw_path", path.encode()).decode("latin-1").partition("?")[0]):
             return await self._invoke(scope, match, headers, receive)
         if match := _CHAT.fullmatch(path):
             with self._service.seen("REST", "ChatCompletions", match[1]):
@@ -150,16 +150,15 @@ class Rest:
     async def _invoke(
         self, scope: Scope, match: re.Match[str], headers: Mapping[str, str], receive: Receive
     ) -> StreamAnswer:
-        name, model, _ = match.groups()
+        name, model, path = match.groups()
         with self._service.seen("REST", "Invoke", name) as seen:
             await self._service.strike("PredictionService.Invoke", seen)
             endpoint = self._service.target(name, headers.get("host", ""))
             await self._service.strike_replica(endpoint, seen)
             body = await self._body(endpoint, headers, receive)
-            raw = scope.get("raw_path", scope["path"].encode()).decode("latin-1").partition("?")[0]
             query = scope["query_string"].decode("latin-1")
-            path = raw.partition("/invoke")[2] + (f"?{query}" if query else "")
-            answering = self._predictions.invoke(endpoint, path, body, headers, model or "")
+            wanted = (path or "") + (f"?{query}" if query else "")
+            answering = self._predictions.invoke(endpoint, wanted, body, headers, model or "")
             answer = await _while_there(receive, answering)
             seen.answered(answer.status)
             return answer

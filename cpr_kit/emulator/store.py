@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from google.protobuf.message import Message
 
+from cpr_kit.emulator import private
 from cpr_kit.errors import UsageError
 
 M = TypeVar("M", bound=Message)
@@ -36,14 +37,18 @@ class Store:
         self._path = path
         self._tables: list[Table[Message]] = []
         self._depth = 0
+        self._done: list[Callable[[], object]] = []
+        self._undone: list[Callable[[], object]] = []
         with contextlib.ExitStack() as undo:
             try:
+                if path is not None:
+                    private.file(path)
                 self.database = sqlite3.connect(
                     path or ":memory:", isolation_level=None, timeout=0, check_same_thread=False
                 )
                 undo.callback(self.database.close)
                 self._open()
-            except sqlite3.DatabaseError as error:
+            except (sqlite3.DatabaseError, OSError) as error:
                 raise self._refusal(error) from error
             undo.pop_all()
 
@@ -64,7 +69,9 @@ class Store:
                 f"{self._path} holds a state of format {found}, this version reads {_FORMAT}; use another file"
             )
 
-    def _refusal(self, error: sqlite3.DatabaseError) -> UsageError:
+    def _refusal(self, error: sqlite3.DatabaseError | OSError) -> UsageError:
+        if isinstance(error, OSError):
+            return UsageError(f"{self._path} cannot be made ({error.strerror}); give --state a file in a folder of yours")
         if "locked" in str(error):
             return UsageError(f"{self._path} is in use by another emulator; stop it, or give --state another file")
         return UsageError(f"{self._path} cannot be used as the emulator's state ({error}); give --state another file")
@@ -82,14 +89,28 @@ class Store:
             yield
             if self._depth == 1:
                 self.database.execute("COMMIT")
+                self._follow(self._done)
         except BaseException:
             if self._depth == 1 and self.database.in_transaction:
                 self.database.execute("ROLLBACK")
                 for table in self._tables:
                     table.forget()
+            if self._depth == 1:
+                self._follow(self._undone)
             raise
         finally:
             self._depth -= 1
+
+    def afterwards(self, *, done: Callable[[], object], undone: Callable[[], object]) -> None:
+        """What to do once the present transaction is on the disk, and what if it never gets there."""
+        self._done.append(done)
+        self._undone.append(undone)
+
+    def _follow(self, steps: list[Callable[[], object]]) -> None:
+        steps = list(steps)
+        self._done, self._undone = [], []
+        for step in steps:
+            step()
 
     def table(self, kind: str, message: type[M]) -> Table[M]:
         table = Table(self.database, kind, message)

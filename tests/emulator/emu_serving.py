@@ -83,7 +83,7 @@ def place(engine_used, image, tmp_path, lines):
     def make(*, replicas=1, required=None, timeout_s=60.0, resolve=None, extra_env=None, liveness_probe=None, **spec):
         placement = Placement(
             spec=ContainerSpec.kit(**{"image_uri": image.reference, **spec}),
-            deployment=Deployment(deployed_model_id="77"),
+            deployment=Deployment(endpoint_id="5", deployed_model_id="77"),
             display_name="iris",
             replicas=replicas,
             required=replicas if required is None else required,

@@ -97,7 +97,7 @@ class Api:
     def is_holding(self, identity):
         """Whether the first replica of a deployed model has been asked to hold a request."""
         logs = Path(json.loads(self.send("GET", "/emulator/"))["logs"])
-        return "held" in (logs / f"{identity}-0.log").read_text()
+        return any("held" in log.read_text() for log in logs.glob(f"*{identity}-0.log"))
 
     def fault(self, text):
         self.send("POST", "/emulator/faults", json.dumps(text).encode())
@@ -117,7 +117,7 @@ class Api:
     def upload(self, *, image=IMAGE, parent=PARENT, env=None, **fields):
         """The operation. `env` is the container's; other fields are the request's, and `model` the model's."""
         entries = [{"name": name, "value": value} for name, value in (env or {}).items()]
-        container = {"imageUri": image, "env": entries, "deploymentTimeout": "60s"}
+        container = {"imageUri": image, "env": entries, "deploymentTimeout": "600s"}
         model = {"displayName": "iris", "containerSpec": container, **fields.pop("model", {})}
         return self.call("POST", f"{parent}/models:upload", model=model, **fields)
 

@@ -2,6 +2,8 @@
 What jobs read and write is tested in test_emu_batch.py.
 """
 
+import json
+
 import pytest
 from emu_control import (  # noqa: F401 - fixtures
     IMAGE,
@@ -180,11 +182,28 @@ def test_jobs_that_are_none(jobs, parent, transport):
             call(name=name)
 
 
-def test_a_client_of_v1beta1(client, parent, transport):
+def test_a_job_with_a_container_of_its_own_through_v1beta1(client, parent, project, number):
     jobs = client(beta.JobServiceClient)
-    given = job(None, unmanaged_container_model={"container_spec": {"image_uri": IMAGE}})
+    box = storage.Client(project=project).create_bucket(f"box-of-{project}")
+    box.blob("rows.jsonl").upload_from_string("[1]\n")
+    given = job(
+        None,
+        unmanaged_container_model={"container_spec": {"image_uri": IMAGE}, "artifact_uri": f"gs://{box.name}/model"},
+        input_config={"instances_format": "jsonl", "gcs_source": {"uris": [f"gs://{box.name}/rows.jsonl"]}},
+        output_config={
+            "predictions_format": "jsonl",
+            "gcs_destination": {"output_uri_prefix": f"gs://{box.name}/out"},
+        },
+    )
     made = jobs.create_batch_prediction_job(parent=parent, batch_prediction_job=given)
-    while jobs.get_batch_prediction_job(name=made.name).state != beta.JobState.JOB_STATE_FAILED:
+    ended = (beta.JobState.JOB_STATE_FAILED, beta.JobState.JOB_STATE_SUCCEEDED)
+    while (found := jobs.get_batch_prediction_job(name=made.name)).state not in ended:
         pass
+    assert found.state == beta.JobState.JOB_STATE_SUCCEEDED, found.error
+    results = next(blob for blob in box.list_blobs(prefix="out") if "results" in blob.name)
+    seen = json.loads(results.download_as_text())["prediction"]["env"]
+    assert seen["AIP_MACHINE_TYPE"] == MACHINE
+    assert seen["AIP_PROJECT_NUMBER"] == number
+    assert seen["AIP_STORAGE_URI"] == f"gs://{box.name}/model"
     assert [each.name for each in jobs.list_batch_prediction_jobs(parent=parent)] == [made.name]
     jobs.delete_batch_prediction_job(name=made.name).result()

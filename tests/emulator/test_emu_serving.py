@@ -64,7 +64,7 @@ def test_a_container_that_ends_at_once_fails_in_vertex_ais_words(place):
     told, *tail = rest.splitlines()
     assert "ended with exit code 1" in told
     assert tail == [*(f"line {number}" for number in range(11, 30)), "model.joblib is not there"]
-    assert log.name == "77-0.log"
+    assert log.name == "5-77-0.log"
     assert log.read_text().splitlines() == [*(f"line {number}" for number in range(30)), "model.joblib is not there"]
 
 

@@ -31,7 +31,7 @@ def test_more_replicas_are_ready_when_scale_returns_and_fewer_are_gone(place, en
     deployed.scale(3)
     assert deployed.ready_replicas == 3
     assert len({deployed.choose().base_url for _ in range(3)}) == 3
-    assert [path.name for path in deployed.log_files] == ["77-0.log", "77-1.log", "77-2.log"]
+    assert [path.name for path in deployed.log_files] == ["5-77-0.log", "5-77-1.log", "5-77-2.log"]
     deployed.scale(1)
     assert deployed.ready_replicas == 1
     assert deployed.choose() is first

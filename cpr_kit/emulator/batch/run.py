@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -69,14 +69,16 @@ async def run(
     directory = output.directory(destination, model_display_name, now, iso=iso_directory)
     timeout_s = settings.batch_retry_elapsed_s
     caller = Caller(ask=ask, attempts=attempts, timeout_s=timeout_s, backoff_s=backoff_s)
-    with (
-        tempfile.TemporaryDirectory(prefix="cpr-batch-") as folder,
-        ThreadPoolExecutor(max(workers, 1), thread_name_prefix="batch") as threads,
-    ):
+    with tempfile.TemporaryDirectory(prefix="cpr-batch-") as folder:
         predictions_format = job.output_config.predictions_format
         written = output.Output(directory=directory, predictions_format=predictions_format, folder=Path(folder))
-        running = _Run(job, caller, depot, written, progress=progress, threads=threads)
-        await running.work(max(workers, 1))
+        threads = ThreadPoolExecutor(max(workers, 1), thread_name_prefix="batch")
+        try:
+            running = _Run(job, caller, depot, written, progress=progress, threads=threads)
+            await running.work(max(workers, 1))
+        finally:
+            # Not as a context: that would wait on the loop for what a cancelled call left in a thread.
+            await _to_its_end(asyncio.to_thread(threads.shutdown))
     return running.judge(settings.batch_fail_share)
 
 
@@ -109,7 +111,7 @@ class _Run:
         try:
             await asyncio.gather(*tasks)
         finally:
-            await self._finish(tasks, supply)
+            await _to_its_end(self._finish(tasks, supply))
 
     async def _finish(self, tasks: list[asyncio.Task[None]], supply: Supply) -> None:
         # Before Python 3.12 wait_for may swallow a cancellation that meets its result; the flag holds all the same.
@@ -198,6 +200,19 @@ class _Run:
 
     def _most_frequent(self) -> str:
         return sum((shard.errors for shard in self._output.shards), Counter[str]()).most_common(1)[0][0]
+
+
+async def _to_its_end(work: Awaitable[None]) -> None:
+    """Not cut short by a cancellation, which is raised once the work is done."""
+    task, cancelled = asyncio.ensure_future(work), False
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            cancelled = True
+    task.result()
+    if cancelled:
+        raise asyncio.CancelledError
 
 
 def _keep(shard: output.Shard, batch: Batch, text: bytes) -> Answer:

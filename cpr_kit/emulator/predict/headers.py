@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
+from cpr_kit.emulator.errors import invalid_argument
 from cpr_kit.emulator.predict.target import DeployedModel, Endpoint
 from cpr_kit.emulator.settings import Settings
 
 PREDICTION: Mapping[str, str] = {"content-type": "application/json; charset=UTF-8"}
 
 _OF_THE_BODY = ("content-type", "content-encoding")
+_NOT_IN_A_HEADER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _OWN = "x-vertex-ai-"
 _GOOGLE = ("x-goog-", "x-forwarded-", "x-google-")
 """Read by Google's front ends, or written by them."""
@@ -17,7 +20,11 @@ _GOOGLE = ("x-goog-", "x-forwarded-", "x-google-")
 
 def to_container(sent: Mapping[str, str], settings: Settings) -> dict[str, str]:
     """Those of the body always; the caller's x-* and Accept by the setting, since no document says (UNCONFIRMED)."""
-    return _kept(sent, (*_OF_THE_BODY, "accept") if settings.pass_request_headers else _OF_THE_BODY, settings)
+    kept = _kept(sent, (*_OF_THE_BODY, "accept") if settings.pass_request_headers else _OF_THE_BODY, settings)
+    for name, value in kept.items():
+        if not value.isprintable() and _NOT_IN_A_HEADER.search(value):  # only gRPC can bring one: HttpBody.content_type
+            raise invalid_argument(f"The {name} has a control character: {value[:80]!r}.")
+    return kept
 
 
 def to_caller(answered: Mapping[str, str], settings: Settings) -> dict[str, str]:

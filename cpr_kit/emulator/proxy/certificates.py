@@ -1,6 +1,7 @@
 """A certificate authority that lives as long as this process, and the servers' certificates it signs.
 
 The keys of the authority and the servers stay in memory: only the authority's certificate is written, to be trusted.
+Where the system has no files in memory (macOS), a server's key is on the disk while OpenSSL reads it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import contextlib
 import functools
 import os
 import ssl
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -101,7 +103,13 @@ class ServerCertificate:
 
 @contextlib.contextmanager
 def _as_file(data: bytes) -> Iterator[str]:
-    """A path for OpenSSL, which takes a key by no other way; the file is in memory and has no name on a disk."""
+    """A path for OpenSSL, which takes a key by no other way: of a file in memory, else of one for this user alone."""
+    if not hasattr(os, "memfd_create"):
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(data)
+            file.flush()
+            yield file.name
+        return
     handle = os.memfd_create("key", os.MFD_CLOEXEC)
     try:
         os.write(handle, data)

@@ -16,6 +16,8 @@ from cpr_kit.engine import choose, registry
 _TOKEN_LIFETIME_S = 30 * 24 * 3600  # a shell that is set stays so for days
 _LOCAL_NAMES = "localhost,127.0.0.1,::1"
 _PROGRAMS = "CPR_EMULATOR_PROGRAMS"
+_BEFORE = "CPR_BEFORE"
+"""Set in a shell whose own values are kept, each under this name and its own."""
 _PATH_WITHOUT = f'${{PATH#"${_PROGRAMS}":}}'
 _BUNDLE_VARIABLES = (
     "REQUESTS_CA_BUNDLE",
@@ -100,20 +102,39 @@ def variables(
 
 
 def shell_lines(variables: Mapping[str, str]) -> str:
-    """For `eval "$(...)"` in any POSIX shell, which keeps a PATH of its own behind the emulator's programs."""
-    lines = [f"export {name}={shlex.quote(value)}\n" for name, value in variables.items() if name != "PATH"]
+    """For `eval "$(...)"` in any POSIX shell, which keeps a PATH of its own behind the emulator's programs.
+
+    What the variables were stays in the shell for `unset_lines`, however often these lines are read before.
+    """
+    names = [name for name in variables if name != "PATH"]
+    kept = [f'[ -n "${{{_BEFORE}:-}}" ] || {_unless_set(name)} || export {_old(name)}="${name}"\n' for name in names]
+    lines = [f"export {name}={shlex.quote(variables[name])}\n" for name in names]
     if _PROGRAMS in variables:
         lines.append(f'export PATH="${_PROGRAMS}:{_PATH_WITHOUT}"\n')
-    return "".join(lines)
+    return "".join([*kept, f"export {_BEFORE}=kept\n", *lines])
 
 
 def unset_lines() -> str:
-    """Takes from a shell whatever `variables` may have set."""
+    """Gives a shell back what it had before `shell_lines`; changes nothing in one that never read them."""
     files = Files(bundle=Path(), key=Path(), project="any")
     images = Images(engine="any", registry="any", programs=Path())
     names = variables(proxy_url="http://any", plain_url="http://any", files=files, project="any", images=images)
     path = f'[ -z "${{{_PROGRAMS}:-}}" ] || export PATH="{_PATH_WITHOUT}"\n'
-    return path + "".join(f"unset {name}\n" for name in names if name != "PATH")
+    lines = [
+        f'unset {name}\n{_unless_set(_old(name))} || export {name}="${_old(name)}"\nunset {_old(name)}\n'
+        for name in names
+        if name != "PATH"
+    ]
+    return f'if [ -n "${{{_BEFORE}:-}}" ]; then\n{path}{"".join(lines)}unset {_BEFORE}\nfi\n'
+
+
+def _old(name: str) -> str:
+    return f"{_BEFORE}_{name}"
+
+
+def _unless_set(name: str) -> str:
+    """A test for `... || COMMAND`, which runs the command where the variable is set, if only to nothing."""
+    return f'[ -z "${{{name}+set}}" ]'
 
 
 def _both_cases(name: str, value: str) -> dict[str, str]:

@@ -230,7 +230,7 @@ def _lifetime(text: str) -> int:
 async def _json(request: Request) -> dict[str, Any]:
     try:
         value = json.loads(await request.body() or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         raise invalid_argument("Invalid JSON payload received.") from None
     if not isinstance(value, dict):
         raise invalid_argument("Invalid JSON payload received: it must be an object.")

@@ -36,12 +36,6 @@ def read(data: bytes) -> Hello | None:
     return None if message is None else _parse(message)
 
 
-def alpn(data: bytes) -> tuple[str, ...] | None:
-    """The protocols of the hello at the start of `data`; None while bytes are missing. Raises NoHelloError."""
-    hello = read(data)
-    return None if hello is None else hello.alpn
-
-
 def _message(data: bytes) -> bytes | None:
     """The handshake message without its header, put together from as many records as it came in."""
     joined = bytearray()

@@ -17,6 +17,8 @@ from cpr_kit.emulator.proxy.ways import Ways
 _LONGEST_HEAD = 2**16
 _HEAD_END = b"\r\n\r\n"
 _HOST = re.compile(r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+")
+_PORT = re.compile(r"[0-9]{0,5}")
+_LAST_PORT = 2**16 - 1
 _TLS_PORT = 443
 _HTTP_PORT = 80
 _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
@@ -70,6 +72,7 @@ class Intake(asyncio.Protocol):
         self._data = b""
         self._step: Callable[[], None] = self._read_head
         self._server: End | None = None
+        self._served: asyncio.Protocol | None = None
         self._over = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -84,6 +87,9 @@ class Intake(asyncio.Protocol):
         if self._over:
             return
         acknowledge(self._transport)
+        if self._served is not None:
+            self._served.data_received(data)
+            return
         self._data += data
         try:
             self._step()
@@ -92,8 +98,21 @@ class Intake(asyncio.Protocol):
         except hello.NoHelloError as error:
             self._hang_up(f"refused a connection: {error} where TLS was expected")
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._served is not None:
+            self._served.connection_lost(exc)
         self._gone()
+
+    def eof_received(self) -> bool | None:
+        return self._served.eof_received() if self._served is not None else None
+
+    def pause_writing(self) -> None:
+        if self._served is not None:
+            self._served.pause_writing()
+
+    def resume_writing(self) -> None:
+        if self._served is not None:
+            self._served.resume_writing()
 
     def abort(self) -> None:
         """End both connections, now."""
@@ -119,7 +138,7 @@ class Intake(asyncio.Protocol):
             self._data = rest
             self._connect(request)
         elif request.target.startswith("/") or request.target == "*":
-            self._go(self._join(self._ways.ports.plain, self._data))
+            self._serve()
         else:
             self._data = rest
             self._forward(request)
@@ -132,7 +151,7 @@ class Intake(asyncio.Protocol):
             self._transport.write(_ESTABLISHED)
             if self._data:
                 self._step()
-        elif self._ways.outside is not None and not self._ways.here(host):
+        elif self._ways.outside is not None and not hosts.is_google(host):
             self._go(self._leave("https", host, port, lambda _proxy: self._data, _ESTABLISHED))
         else:
             raise self._refusal(host, port, _TLS_PORT, f"CONNECT {host}:{port}")
@@ -149,14 +168,17 @@ class Intake(asyncio.Protocol):
         self._go(self._join(self._ways.ports.grpc if is_grpc else self._ways.ports.rest, self._data))
 
     def _forward(self, request: Head) -> None:
-        url = urllib.parse.urlsplit(request.target)
+        try:
+            url = urllib.parse.urlsplit(request.target)
+        except ValueError:
+            raise RefusedError(400, "the request names no URL", f"refused {request.method}") from None
         if url.scheme != "http":
             raise RefusedError(400, "only http:// URLs come this way; https:// comes by CONNECT", "refused a request")
         host, port = _authority(url.netloc.rpartition("@")[2], _HTTP_PORT, request.method)
         path = urllib.parse.urlunsplit(("", "", url.path or "/", url.query, ""))
-        if self._ways.here(host) and port == _HTTP_PORT:
+        if hosts.is_google(host) and port == _HTTP_PORT:
             self._go(self._join(self._ways.ports.plain, request.rewritten(host, path) + self._data))
-        elif self._ways.outside is not None and not self._ways.here(host):
+        elif self._ways.outside is not None and not hosts.is_google(host):
             self._go(self._leave("http", host, port, lambda proxy: self._outward(request, url.netloc, path, proxy)))
         else:
             raise self._refusal(host, port, _HTTP_PORT, f"{request.method} http://{host}:{port}")
@@ -167,10 +189,22 @@ class Intake(asyncio.Protocol):
 
     def _refusal(self, host: str, port: int, wanted: int, what: str) -> RefusedError:
         if self._ways.here(host):
-            return RefusedError(403, f"{host} is answered on port {wanted} alone, not {port}", f"refused {what}")
+            wanted = wanted if hosts.is_google(host) else _TLS_PORT
+            more = "" if hosts.is_google(host) else f"; {_REMEDY}"
+            return RefusedError(403, f"{host} is answered on port {wanted} alone, not {port}{more}", f"refused {what}")
         return RefusedError(403, f"{host} is not emulated; {_REMEDY}", f"refused {what}")
 
     # Where it goes
+
+    def _serve(self) -> None:
+        if self._ways.plain is None:
+            self._go(self._join(self._ways.ports.plain, self._data))
+            return
+        self._deadline.cancel()
+        self._served = self._ways.plain()
+        self._served.connection_made(self._transport)
+        self._served.data_received(self._data)
+        self._data = b""
 
     def _go(self, way: Coroutine[Any, Any, None]) -> None:
         self._deadline.cancel()
@@ -258,7 +292,7 @@ class Intake(asyncio.Protocol):
 def _authority(text: str, default: int, method: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":") if not text.endswith("]") else (text, "", "")
     host, port = (host, port) if colon else (text, "")
-    if not _HOST.fullmatch(host) or not ((port.isascii() and port.isdigit()) or not port):
+    if not _HOST.fullmatch(host) or not _PORT.fullmatch(port) or int(port or default) > _LAST_PORT:
         raise RefusedError(400, "the request names no host and port", f"refused {method} {text[:80]!r}")
     return hosts.normal(host), int(port or default)
 

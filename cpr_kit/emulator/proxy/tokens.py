@@ -62,6 +62,6 @@ def _text(data: bytes) -> str:
 def _unpacked(text: str) -> dict[str, Any] | None:
     try:
         value = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

@@ -32,12 +32,17 @@ class Connection(Protocol):
 class Ways:
     ports: Ports
     certificate: ServerCertificate
+    plain: Callable[[], asyncio.Protocol] | None = None
+    """Makes what serves a client's own connection without TLS, where that server is in this loop: one hop less."""
     outside: Outside | None = None
     """None: every host that is not Google's is refused."""
     report: Callable[[str], None] = lambda _line: None
     """Gets a line for each connection that was refused."""
     also: Callable[[str], bool] = lambda _host: False
-    """Other hosts that are answered here: the address of a Private Service Connect endpoint."""
+    """Other hosts that are answered here, by TLS on port 443: the address of a Private Service Connect endpoint.
+
+    All else that is sent there goes to the outside: PrivateEndpoint asks `https://{endpoint_override}` alone.
+    """
     hello_timeout_s: float = 10.0
     """How long a client may take until it has said whom it wants."""
     most_connections: int = 300

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import re
 from collections.abc import Callable
 from typing import Any
@@ -28,6 +29,7 @@ from cpr_kit.emulator.resources import versions
 from cpr_kit.emulator.resources.endpoints import Endpoints, check_split, kind
 from cpr_kit.emulator.resources.state import State, now
 from cpr_kit.emulator.serving.deployed import DeployedContainer
+from cpr_kit.emulator.threads import apart
 
 NEW = "0"
 """Stands for the model that is being deployed (DeployModelRequest.traffic_split)."""
@@ -115,11 +117,14 @@ class Deployments:
         await started(container)
 
         def commit() -> Any:
-            with contextlib.ExitStack() as undo:
-                undo.callback(_stop_later, container)
-                endpoint = self._endpoints.find(plan["endpoint"])
-                self._add(endpoint, deployed, _split(job.request, deployed.id), container)
-                undo.pop_all()
+            # The container is the endpoint's once that is in the state for good, and nobody's if it does not get there.
+            store = self._state.store
+            store.afterwards(
+                done=functools.partial(self._fleet.attach, plan["endpoint"], deployed.id, container),
+                undone=functools.partial(_stop_later, container),
+            )
+            endpoint = self._endpoints.find(plan["endpoint"])
+            self._add(endpoint, deployed, _split(job.request, deployed.id), container)
             return DeployModelResponse(deployed_model=_find(endpoint, deployed.id))
 
         return commit
@@ -133,7 +138,6 @@ class Deployments:
             check_split(split, {each.id for each in endpoint.deployed_models})
             _set(endpoint, split)
         self._endpoints.keep(endpoint)
-        self._fleet.attach(endpoint.name, deployed.id, container)
 
     def _address(self, endpoint: Any) -> None:
         """Where a model in a private network is asked (PrivateEndpoints)."""
@@ -217,7 +221,7 @@ class Deployments:
 
 async def _scaled(container: DeployedContainer, replicas: int, grace_s: float) -> None:
     """Cancelled, it leaves the number as it was, unless all is done but the drain."""
-    scaling = asyncio.ensure_future(asyncio.to_thread(container.scale, replicas, grace_s))
+    scaling = apart(container.scale, replicas, grace_s)
     try:
         await asyncio.shield(scaling)
     except asyncio.CancelledError:

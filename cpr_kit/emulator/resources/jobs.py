@@ -16,7 +16,7 @@ from cpr_kit.emulator import errors, listing, names
 from cpr_kit.emulator.batch.check import check
 from cpr_kit.emulator.batch.run import run
 from cpr_kit.emulator.errors import ApiError, Code, failed_precondition, invalid_argument, not_found
-from cpr_kit.emulator.fleet import Fleet, started
+from cpr_kit.emulator.fleet import Fleet, on_machine, started
 from cpr_kit.emulator.messages import (
     BatchPredictionJob,
     DeleteBatchPredictionJobRequest,
@@ -204,7 +204,7 @@ class Jobs:
                 settings=self._state.settings,
                 now=created,
                 progress=functools.partial(self._count, job.name),
-                workers=max(container.ready_replicas, 1),
+                workers=min(max(job.dedicated_resources.starting_replica_count, 1), self._state.settings.max_replicas),
                 backoff_s=self._state.settings.batch_backoff_s,
                 iso_directory=self._state.settings.batch_directory_iso,
             )
@@ -216,10 +216,14 @@ class Jobs:
 
     async def _started(self, job: Any) -> DeployedContainer:
         resources = job.dedicated_resources
-        deployment = Deployment(endpoint_id="", deployed_model_id=job.name.rpartition("/")[2])
+        name = self._state.name(job.name)
+        model = self._model(job)
+        deployment = Deployment(
+            endpoint_id="", deployed_model_id=name.id, project_number=name.project, storage_uri=model.artifact_uri
+        )
         container = self._fleet.make(
-            self._model(job),
-            deployment,
+            model,
+            on_machine(deployment, resources.machine_spec),
             replicas=max(resources.starting_replica_count, 1),
             required=1,
         )

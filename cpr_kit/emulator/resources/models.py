@@ -50,11 +50,15 @@ _OUTPUTS = ("jsonl", "bigquery")
 
 
 class Models:
-    """`ingest` gives the id of the image that a reference names now, and raises where there is none."""
+    """`ingest` gives the id of the image that a reference names now, and raises where there is none.
 
-    def __init__(self, state: State, ingest: Callable[[str], str]) -> None:
+    `changed` is called with each endpoint that shows what has changed here.
+    """
+
+    def __init__(self, state: State, ingest: Callable[[str], str], changed: Callable[[str], None]) -> None:
         self._state = state
         self._ingest = ingest
+        self._changed = changed
         self.calls: dict[str, Callable[[Any], Any]] = {
             "ModelService.UploadModel": self.upload,
             "ModelService.GetModel": self.get,
@@ -129,10 +133,18 @@ class Models:
             found = await asyncio.to_thread(self._ingest, reference)
             self._state.store.set_value(f"image of {job.plan['model']}@{job.plan['version']}", found)
         if source:
-            await asyncio.to_thread(self._copy_artifacts, source, managed_uri(self._state, job.plan))
+            copying = asyncio.ensure_future(asyncio.to_thread(self._copy_artifacts, source, job.plan))
+            try:
+                await asyncio.shield(copying)
+            except asyncio.CancelledError:
+                await asyncio.wait({copying})
+                raise
 
-    def _copy_artifacts(self, source: str, target: str) -> None:
+    def _copy_artifacts(self, source: str, plan: Any) -> None:
         """Later changes in the user's bucket do not count (Model.artifact_uri)."""
+        target = managed_uri(self._state, plan)
+        for left in self._state.depot.list(f"{target}/"):  # by an upload of this version that did not get to its end
+            self._state.depot.delete(left)
         if not self._state.depot.copy_folder(source.rstrip("/"), target):
             number = target.removeprefix("gs://").partition("/")[0].rpartition("-")[2]
             raise failed_precondition(
@@ -236,6 +248,8 @@ class Models:
             each.display_name, each.description = changed.display_name, changed.description
             each.update_time.CopyFrom(now())
             self._state.versions.put(f"{model.name}@{each.version_id}", each)
+        for endpoint, _ in versions.deployed(self._state, model.name):
+            self._changed(endpoint)
         return self._shown(versions.find(self._state, self._state.name(model.name)))
 
     def merge_aliases(self, request: Any) -> Any:

@@ -27,7 +27,7 @@ class Placement:
     """A model as it is deployed: how many replicas, of how many the operation waits for, and for how long.
 
     `extra_env` reaches the container as this machine's own, under the specification's and the platform's.
-    The replicas' logs go to the folder `logs`, as `<deployed model>-<number from 0>.log`.
+    The replicas' logs go to the folder `logs`, as `<endpoint>-<deployed model>-<number from 0>.log`.
     """
 
     spec: ContainerSpec
@@ -41,7 +41,9 @@ class Placement:
     liveness_probe: Probe | None = None
 
     def log(self, number: int) -> Path:
-        return self.logs / f"{self.deployment.deployed_model_id}-{number}.log"
+        """Named for the endpoint too: a deployed model's id is unique within it alone."""
+        names = filter(None, (self.deployment.endpoint_id, self.deployment.deployed_model_id))
+        return self.logs / f"{'-'.join(names)}-{number}.log"
 
 
 def find_image(

@@ -24,6 +24,7 @@ from typing import Any, BinaryIO
 
 import google_crc32c
 
+from cpr_kit.emulator import private
 from cpr_kit.errors import UsageError
 
 CHUNK = 1 << 20
@@ -43,9 +44,15 @@ class Contents:
 
     def __init__(self, folder: Path) -> None:
         self._drafts, self._objects = folder / "drafts", folder / "objects"
-        for path in (folder, self._drafts, self._objects):
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock: int | None = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            for path in (self._drafts, self._objects):
+                private.folder(path)
+            self._lock: int | None = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise UsageError(
+                f"objects cannot be stored in {folder} ({error.strerror}: {error.filename}): "
+                "take another folder, which is beside the file of --state"
+            ) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

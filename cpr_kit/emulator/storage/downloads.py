@@ -95,6 +95,8 @@ def _headers(found: Object) -> dict[str, str]:
         "etag": f'"{found.etag}"',
         "last-modified": email.utils.formatdate(found.updated / 1e6, usegmt=True),
         "cache-control": "private, max-age=0",
+        # A stored page must not run as one of the emulator's own. Google serves objects from a host of theirs instead.
+        "content-security-policy": "sandbox",
         "x-goog-generation": str(found.generation),
         "x-goog-metageneration": str(found.metageneration),
         "x-goog-hash": f"crc32c={found.crc32c}{md5}",

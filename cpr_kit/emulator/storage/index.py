@@ -14,6 +14,7 @@ from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any
 
+from cpr_kit.emulator import private
 from cpr_kit.emulator.storage.records import Bucket, Object
 from cpr_kit.errors import UsageError
 
@@ -38,6 +39,11 @@ class Index:
 
     def __init__(self, path: Path | None) -> None:
         self._lock = threading.RLock()
+        if path is not None:
+            try:
+                private.file(path)
+            except OSError as error:
+                raise UsageError(f"{path} cannot be made ({error.strerror}): take another file") from error
         self._database = sqlite3.connect(path or ":memory:", check_same_thread=False, isolation_level=None)
         try:
             self._prepare()
