@@ -74,6 +74,10 @@ asyncio.run(main())
 """
 
 
+def digits(number: float) -> str:
+    return f"{number:,.0f}" if number >= 100 else f"{number:.2f}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """`values`: one for each round."""
@@ -86,7 +90,7 @@ class Row:
 
     def line(self) -> str:
         middle = statistics.median(self.values)
-        spread = f" ({min(self.values):.3g} to {max(self.values):.3g})" if len(self.values) > 1 else ""
+        spread = f" ({digits(min(self.values))} to {digits(max(self.values))})" if len(self.values) > 1 else ""
         if self.most is None and self.least is None:
             target = verdict = ""
         else:
@@ -94,7 +98,7 @@ class Row:
             target = f"{word} {bound:g} {self.unit}"
             held = middle <= self.most if self.most is not None else middle >= (self.least or 0)
             verdict = "held" if held else "**missed**"
-        return f"| {self.what}, {self.unit} | {target} | {middle:,.4g}{spread} | {verdict} |"
+        return f"| {self.what}, {self.unit} | {target} | {digits(middle)}{spread} | {verdict} |"
 
 
 # Within `cpr emulate --`
@@ -249,8 +253,8 @@ def within(rounds: int) -> dict[str, Any]:
 # Around it
 
 
-def ready() -> float:
-    """Seconds from the start of the process to the first answer of a call, in plain mode."""
+def ready() -> tuple[float, float]:
+    """Seconds from the start of the process to the first answer of a call, in plain mode, and the CPU's until then."""
     command = [sys.executable, "-m", "cpr_kit", "emulate", "--json", "--engine", "docker"]
     start = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as running:
@@ -259,7 +263,7 @@ def ready() -> float:
             port = int(json.loads(running.stdout.readline())["url"].rpartition(":")[2])
             path = f"/v1/projects/bench/locations/{REGION}/endpoints"
             status, _ = load.ask(load.Request(port=port, path=path, method="GET"))
-            took = time.perf_counter() - start
+            took = time.perf_counter() - start, processes.cpu(running.pid)
         finally:
             running.terminate()
     if status != HTTP_OK:
@@ -268,7 +272,7 @@ def ready() -> float:
 
 
 def measure(rounds: int) -> dict[str, Any]:
-    starts = [ready() for _ in range(rounds)]
+    starts, cpu = zip(*(ready() for _ in range(rounds)), strict=True)
     with tempfile.NamedTemporaryFile("r", suffix=".json") as file:
         own = [sys.executable, __file__, "--rounds", str(rounds), "--within", file.name]
         command = [sys.executable, "-m", "cpr_kit", "emulate", "--engine", "docker", "--", *own]
@@ -276,11 +280,14 @@ def measure(rounds: int) -> dict[str, Any]:
             if subprocess.run(command, check=False, stderr=shown).returncode:
                 shown.seek(0)
                 raise SystemExit(shown.read()[-3000:])
-        return {"ready": starts, **json.load(file)}
+        return {"ready": list(starts), "cpu": list(cpu), **json.load(file)}
 
 
 def rows(found: dict[str, Any]) -> list[Row]:
-    kept = [Row(what="`cpr emulate`: process start to the first answer", values=found["ready"], unit="s", most=2)]
+    kept = [
+        Row(what="`cpr emulate`: process start to the first answer", values=found["ready"], unit="s", most=2),
+        Row(what="`cpr emulate`: CPU time until then", values=found["cpu"], unit="s"),
+    ]
     for body in BODIES:
         own = [each["container"] for each in found[body]]
         kept.append(Row(what=f"predict, {body}: the container itself", values=own, unit="ms"))

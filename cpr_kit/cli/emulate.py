@@ -138,13 +138,14 @@ def _project(chosen: str | None) -> str | None:
     from cpr_kit.emulator.errors import ApiError
     from cpr_kit.emulator.names import Projects
 
-    source, project = ("--project", chosen) if chosen else ("GOOGLE_CLOUD_PROJECT", os.environ.get("GOOGLE_CLOUD_PROJECT"))
+    variable = "GOOGLE_CLOUD_PROJECT"
+    source, project = ("--project", chosen) if chosen is not None else (variable, os.environ.get(variable))
     if project:
         try:
             Projects().number(project)
         except ApiError as error:
             raise UsageError(
-                f'{source}: "{project}" is no project id; one has lower case letters, digits and hyphens, as "my-project"'
+                f'{source} "{project}": it is no project id, which has lower case letters, digits and hyphens'
             ) from error
     return project
 

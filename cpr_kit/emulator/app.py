@@ -149,14 +149,10 @@ class Emulator:
         engine = self._engine if self._engine is not None else await asyncio.to_thread(_choose)
         images = Registry(self._beside("registry"), self._folder, self._note)
         stack.push_async_callback(asyncio.to_thread, images.close)
-        certificate, _ = await asyncio.gather(
-            asyncio.to_thread(ServerCertificate), asyncio.to_thread(images.start, engine)
-        )
+        certified = asyncio.ensure_future(asyncio.to_thread(ServerCertificate))
         listening = stack.enter_context(_listen(HOST, 0))
         plain_port = listening.getsockname()[1]
-        for_containers, address = self._listen_for_containers(engine, plain_port)
-        if for_containers is not None:
-            stack.enter_context(for_containers)
+        for_containers, address = self._listen_for_containers(stack, engine, plain_port)
         parts = Parts(
             engine=engine,
             images=images,
@@ -173,6 +169,8 @@ class Emulator:
             note=self._note,
         )
         await stack.enter_async_context(parts)
+        # The state has been opened: nothing is made beside a file that cannot be one.
+        certificate, _ = await asyncio.gather(certified, asyncio.to_thread(images.start, engine))
         secure = stack.enter_context(_listen(HOST, 0))
         plain = await stack.enter_async_context(_serving(parts.front, listening))
         await stack.enter_async_context(_serving(parts.front, secure, certificate))
@@ -200,7 +198,9 @@ class Emulator:
         """A folder for what is kept as long as the state is."""
         return self._folder / name if self._state is None else self._state.with_name(f"{self._state.name}.{name}")
 
-    def _listen_for_containers(self, engine: Engine, plain_port: int) -> tuple[socket.socket | None, str]:
+    def _listen_for_containers(
+        self, stack: contextlib.AsyncExitStack, engine: Engine, plain_port: int
+    ) -> tuple[socket.socket | None, str]:
         """Storage and metadata for containers that do not share this machine's loopback; the address as they see it."""
         try:
             where, seen_as = engine.listen_address(), engine.host_address()
@@ -211,7 +211,7 @@ class Emulator:
             return None, f"{seen_as}:{plain_port}"
         # Docker Desktop's containers come to 127.0.0.1 too, but say host.docker.internal: a host that only the front
         # for containers takes.
-        listening = _listen(where, 0)
+        listening = stack.enter_context(_listen(where, 0))
         return listening, f"{seen_as}:{listening.getsockname()[1]}"
 
 

@@ -69,7 +69,7 @@ class Operations:
     def start(self, call: str, resource: str, request: Message, plan: Plan, metadata: Message) -> Operation:
         """Take an operation on; its work begins when the loop is next free."""
         operation = operations_pb2.Operation(name=f"{resource}/operations/{new_id()}")
-        _stamp(metadata, created=True)
+        _stamp(metadata)
         operation.metadata.Pack(metadata)
         with self.store.transaction():
             self.store.database.execute(
@@ -177,9 +177,8 @@ def _ended(operation: Operation, result: Message | ApiError) -> Operation:
     return operation
 
 
-def _stamp(metadata: Any, *, created: bool) -> None:
+def _stamp(metadata: Any) -> None:
     """The times of an operation's metadata, whichever of the API's messages it is."""
     generic = metadata.generic_metadata
     generic.update_time.GetCurrentTime()
-    if created:
-        generic.create_time.CopyFrom(generic.update_time)
+    generic.create_time.CopyFrom(generic.update_time)

@@ -24,7 +24,7 @@ from cpr_kit.emulator.proxy import google
 from cpr_kit.emulator.proxy.projects import Projects as ProjectsOverGrpc
 from cpr_kit.emulator.registry import Registry
 from cpr_kit.emulator.resources.deployments import Deployments
-from cpr_kit.emulator.resources.endpoints import Endpoints
+from cpr_kit.emulator.resources.endpoints import Endpoints, kind
 from cpr_kit.emulator.resources.jobs import Jobs
 from cpr_kit.emulator.resources.models import Models
 from cpr_kit.emulator.resources.refused import Pools
@@ -184,15 +184,12 @@ class Parts:
         self.jobs.resume()
 
     def is_private_address(self, host: str) -> bool:
-        """A Private Service Connect endpoint is asked at an address of the caller's own network: all, once there is one."""
+        """Private Service Connect: any address of the caller's own network, once there is an endpoint of that kind."""
         try:
             address = ipaddress.ip_address(host)
         except ValueError:
             return False
-        return address.is_private and any(
-            endpoint.private_service_connect_config.enable_private_service_connect
-            for endpoint in self.state.endpoints.under("")
-        )
+        return address.is_private and any(kind(endpoint) == "psc" for endpoint in self.state.endpoints.under(""))
 
     def _private(self, endpoint_id: str) -> str | None:
         for endpoint in self.state.endpoints.under(""):

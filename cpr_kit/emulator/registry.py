@@ -23,18 +23,18 @@ from pathlib import Path
 from typing import cast
 from urllib.parse import quote
 
+from cpr_kit.emulator import private, registry_front
 from cpr_kit.emulator.errors import ApiError, failed_precondition
 from cpr_kit.engine import ports
 from cpr_kit.engine.docker import DockerEngine
 from cpr_kit.engine.protocol import Engine
 from cpr_kit.engine.reaper import guarded
 from cpr_kit.engine.registry import ENGINE, is_googles
-from cpr_kit.errors import CprError
+from cpr_kit.errors import CprError, UsageError
 
 PROGRAMS = ("docker-registry", "registry")
 _START_S = 10.0
 _POLL_S = 0.005
-_ATTEMPTS = 3
 _TIMEOUT_S = 30.0
 _MANIFESTS = (
     "application/vnd.docker.distribution.manifest.v2+json",
@@ -143,15 +143,13 @@ class Registry:
         )
 
     def _serve(self, program: str) -> str:
-        for attempt in range(1, _ATTEMPTS + 1):
-            port = ports.free()
-            process = self._closing.enter_context(_running(program, port, self._folder, self._scratch))
-            if _answers(process, port):
-                return f"{ports.HOST}:{port}"
-            self._closing.close()
-            if attempt == _ATTEMPTS:
-                log = (self._scratch / "registry.log").read_text(errors="replace").strip().splitlines()[-1:]
-                self._note(f"{program} does not start ({' '.join(log)}): pushed images stay in the engine")
+        listens = self._scratch / "registry.socket"
+        process = self._closing.enter_context(_running(program, listens, self._folder, self._scratch))
+        if _answers(process, listens):
+            return f"{ports.HOST}:{self._closing.enter_context(registry_front.serving(listens))}"
+        self._closing.close()
+        log = (self._scratch / "registry.log").read_text(errors="replace").strip().splitlines()[-1:]
+        self._note(f"{program} does not start ({' '.join(log)}): pushed images stay in the engine")
         return ENGINE
 
     def _find(self, reference: str) -> Pushed | None:
@@ -235,13 +233,19 @@ def _own_client(folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _running(program: str, port: int, folder: Path, scratch: Path) -> Iterator[subprocess.Popen[bytes]]:
-    folder.mkdir(parents=True, exist_ok=True)
+def _running(program: str, listens: Path, folder: Path, scratch: Path) -> Iterator[subprocess.Popen[bytes]]:
+    try:
+        private.folder(folder)
+    except OSError as error:
+        raise UsageError(
+            f"pushed images cannot be kept in {folder} ({error.strerror}): remove what is there, or give --state "
+            "another file"
+        ) from error
     config = {
         "version": 0.1,
         "log": {"level": "error", "accesslog": {"disabled": True}},
-        "storage": {"filesystem": {"rootdirectory": str(folder)}, "delete": {"enabled": True}},
-        "http": {"addr": f"{ports.HOST}:{port}"},
+        "storage": {"filesystem": {"rootdirectory": str(folder)}},
+        "http": {"net": "unix", "addr": listens.name},  # in its working folder: a socket's path must be short
     }
     path = scratch / "registry.json"
     path.write_text(json.dumps(config))  # which is YAML too
@@ -255,6 +259,7 @@ def _running(program: str, port: int, folder: Path, scratch: Path) -> Iterator[s
             stderr=log,
             cwd=scratch,
             env={**environ, "OTEL_TRACES_EXPORTER": "none"},
+            umask=0o077,
             start_new_session=True,
         )
     assert process.stdin is not None
@@ -262,12 +267,12 @@ def _running(program: str, port: int, folder: Path, scratch: Path) -> Iterator[s
         yield process
 
 
-def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
+def _answers(process: subprocess.Popen[bytes], listens: Path) -> bool:
     """Waits for it; False when it ended, or has not listened in time."""
     deadline = time.monotonic() + _START_S
     while process.poll() is None and time.monotonic() < deadline:
-        with socket.socket() as probe:
-            if probe.connect_ex((ports.HOST, port)) == 0:
-                return process.poll() is None
+        with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
+            probe.connect(str(listens))
+            return process.poll() is None
         time.sleep(_POLL_S)
     return False

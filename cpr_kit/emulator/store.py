@@ -70,11 +70,10 @@ class Store:
             )
 
     def _refusal(self, error: sqlite3.DatabaseError | OSError) -> UsageError:
-        if isinstance(error, OSError):
-            return UsageError(f"{self._path} cannot be made ({error.strerror}); give --state a file in a folder of yours")
         if "locked" in str(error):
             return UsageError(f"{self._path} is in use by another emulator; stop it, or give --state another file")
-        return UsageError(f"{self._path} cannot be used as the emulator's state ({error}); give --state another file")
+        why = error.strerror if isinstance(error, OSError) else error
+        return UsageError(f"{self._path} cannot be used as the emulator's state ({why}); give --state another file")
 
     def close(self) -> None:
         self.database.close()

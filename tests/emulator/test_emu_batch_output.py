@@ -179,6 +179,39 @@ class TestEnds:
         asyncio.run(main())
         assert results(depot) == [[]]
 
+    @pytest.mark.parametrize("times", [1, 2])
+    def test_cancelling_while_the_output_is_written(self, depot, times):
+        """The loop goes on, what is being written is written whole, and only then the job has ended."""
+        depot.write(IN, jsonl(range(10)))
+        writing, go_on = threading.Event(), threading.Event()
+
+        class Slow:
+            def __getattr__(self, name):
+                return getattr(depot, name)
+
+            def upload_folder(self, *arguments):
+                writing.set()
+                go_on.wait(10)  # so that a fault of ours fails the test and does not hang it
+                return depot.upload_folder(*arguments)
+
+        async def main():
+            task = asyncio.create_task(batch(job_of(), Slow(), Container(echo)))
+            await asyncio.to_thread(writing.wait)
+            try:
+                for _ in range(times):
+                    task.cancel()
+                    for _ in range(1000):
+                        await asyncio.sleep(0)
+                    assert not task.done()
+                assert not go_on.is_set()
+            finally:
+                go_on.set()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+        asyncio.run(main())
+        assert [line["prediction"] for line in lines(depot)] == list(range(10))
+
     def test_a_fault_of_ours_stops_all_workers(self, depot):
         depot.write(IN, jsonl(range(100)))
 

@@ -178,12 +178,81 @@ def test_as_a_proxy_it_asks_nobody_else(emulator, target):
     assert ask(emulator, target)[0] == 403
 
 
+def test_a_private_address_is_ours_while_an_endpoint_is_asked_there(emulator, plain):
+    assert ask(emulator, PATHS[0], "10.1.2.3")[0] == 403
+    config = {"project_allowlist": [PROJECT]}
+    made = aiplatform.PrivateEndpoint.create(
+        display_name="p",
+        private_service_connect_config=aiplatform.PrivateEndpoint.PrivateServiceConnectConfig(**config),
+    )
+    assert ask(emulator, PATHS[0], "10.1.2.3")[0] == 200
+    assert ask(emulator, PATHS[0], "8.8.8.8")[0] == 403
+    made.delete()
+    assert ask(emulator, PATHS[0], "10.1.2.3")[0] == 403
+
+
+def test_a_fault_that_is_nested_too_deep(emulator, direct):
+    answer = direct.post(f"{emulator.url}/emulator/faults", data="[" * 100_000, headers=JSON)
+    assert (answer.status_code, answer.json()["error"]["status"]) == (400, "INVALID_ARGUMENT")
+
+
+def test_a_stored_page_is_no_page_of_the_emulator_s(emulator, direct):
+    there = {"uploadType": "media", "name": "page.html"}
+    direct.post(f"{emulator.url}/storage/v1/b", params={"project": PROJECT}, json={"name": "pages-bucket"})
+    made = direct.post(
+        f"{emulator.url}/upload/storage/v1/b/pages-bucket/o",
+        params=there,
+        data="<script>fetch('/emulator/')</script>",
+        headers={"Content-Type": "text/html"},
+    )
+    assert made.status_code == 200
+    page = direct.get(f"{emulator.url}/storage/v1/b/pages-bucket/o/page.html", params={"alt": "media"})
+    assert (page.headers["Content-Type"], page.headers["Content-Security-Policy"]) == ("text/html", "sandbox")
+
+
 def test_what_is_no_call_at_all(emulator):
     for path in ("/v1", "/v2/projects/p", "/v1/x", "/v1/projects/p/locations/l/endpoints/e:fly", "/emulator/x"):
         assert ask(emulator, path)[0] == 404, path
 
 
 # What a container may ask
+
+
+def test_docker_desktop_s_containers_are_answered_by_the_name_they_have(tmp_path, monkeypatch, direct):
+    """They name host.docker.internal, and what they send comes to 127.0.0.1."""
+    engine = choose("process").engine
+    built(engine, tmp_path)
+    monkeypatch.setattr(engine, "host_address", lambda: "host.docker.internal")
+    with Emulator(engine=engine) as emulator:
+        for path in PATHS:
+            assert ask(emulator, path, "host.docker.internal")[0] == 403
+        client = {"api_endpoint": emulator.url}
+        init = {
+            "project": PROJECT,
+            "location": LOCATION,
+            "api_transport": "rest",
+            "credentials": AnonymousCredentials(),
+        }
+        initializer.global_config._credentials = None
+        aiplatform.init(**client, **init)
+        try:
+            model = aiplatform.Model.upload(display_name="m", serving_container_image_uri=TAG, **ROUTES)
+            endpoint = aiplatform.Endpoint.create(display_name="e")
+            model.deploy(endpoint=endpoint, machine_type="n1-standard-2")
+            env = endpoint.predict(instances=[do("env")]).predictions[0]
+        finally:
+            for name in (*client, *init):
+                setattr(initializer.global_config, f"_{name}", None)
+        host = env["GCE_METADATA_HOST"]
+        assert host.startswith("host.docker.internal:") and env["STORAGE_EMULATOR_HOST"] == f"http://{host}"
+        here = f"http://127.0.0.1:{host.rpartition(':')[2]}"
+        headers = {"Host": host, "Metadata-Flavor": "Google"}
+        assert direct.get(f"{here}/storage/v1/b?project=p", headers=headers).status_code == 200
+        token = "/computeMetadata/v1/instance/service-accounts/default/token"
+        assert direct.get(f"{here}{token}", headers=headers).json()["access_token"]
+        assert direct.get(f"{here}{PATHS[0]}", headers=headers).status_code == 403
+        evil = {**headers, "Host": "evil.example"}
+        assert direct.get(f"{here}/storage/v1/b?project=p", headers=evil).status_code == 403
 
 
 @pytest.mark.engine

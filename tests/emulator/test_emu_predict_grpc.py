@@ -168,6 +168,21 @@ def test_raw_predict_over_grpc(server, replica):
     assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.FAILED_PRECONDITION, "no")
 
 
+@pytest.mark.parametrize("content_type", ["text/csv\r\nx-evil: 1", "a\nb", "a\rb", "a\0b"])
+@pytest.mark.parametrize("verb", ["RawPredict", "StreamRawPredict"])
+def test_a_content_type_that_is_no_header_is_refused(server, replica, content_type, verb):
+    async def call(made):
+        kind = made.unary_unary if verb == "RawPredict" else made.unary_stream
+        method = kind(f"/{SERVICE}/{verb}", RawPredictRequest.pb().SerializeToString, HttpBody.FromString)
+        body = HttpBody(content_type=content_type, data=b"x")
+        asked = method(RawPredictRequest.pb()(endpoint=NAME, http_body=body), timeout=20)
+        return await asked if verb == "RawPredict" else [part async for part in asked]
+
+    with pytest.raises(grpc.aio.AioRpcError, match="content-type has a control character") as caught:
+        over_grpc(endpoint(replica), call)
+    assert (caught.value.code(), server.seen) == (grpc.StatusCode.INVALID_ARGUMENT, [])
+
+
 def stream_call(made):
     method = made.unary_stream(
         f"/{SERVICE}/StreamRawPredict", RawPredictRequest.pb().SerializeToString, HttpBody.FromString

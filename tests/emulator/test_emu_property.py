@@ -35,6 +35,7 @@ class World:
         self.parent = PARENT.replace("test-project", f"world-{World.made}")
         self.marked = Marked("process")
         self.operations = []
+        self.seen = set()
 
     def begin(self, work, *arguments, **options):
         """Whether it was taken on; an operation is kept."""
@@ -134,20 +135,37 @@ class World:
             assert sum(split.values()) == (100 if split else 0), endpoint
             wanted += sum(min(each["dedicatedResources"]["minReplicaCount"], 2) for each in models)
             places |= {(each["model"], each["modelVersionId"], endpoint["name"], each["id"]) for each in models}
+        self.check_aliases()
         seen = set()
         for model in self.models():
-            versions = self.versions(model)
-            aliases = [alias for each in versions for alias in each.get("versionAliases", [])]
-            assert len(set(aliases)) == len(aliases), versions
-            assert aliases.count("default") == 1, versions
-            numbers = [each["versionId"] for each in versions]
-            assert len(set(numbers)) == len(numbers)
-            for version in versions:
+            for version in self.versions(model):
                 at = version.get("deployedModels", [])
                 seen |= {(model, version["versionId"], each["endpoint"], each["deployedModelId"]) for each in at}
         assert seen == places
         # A container is gone a moment after its operation where that failed at its very end.
         wait_for(lambda: len(self.marked.all()) == wanted, timeout_s=30)
+
+    def check_aliases(self):
+        """At any time: of one model no two versions have the same alias, and one is the default."""
+        for model, versions in self.known().items():
+            aliases = [alias for each in versions for alias in each.get("versionAliases", [])]
+            assert len(set(aliases)) == len(aliases), versions
+            assert aliases.count("default") == 1, (model, versions)
+            numbers = [each["versionId"] for each in versions]
+            assert len(set(numbers)) == len(numbers)
+
+    def known(self):
+        """The versions of every model that was ever uploaded here, and is there still: a list of models shows only
+        those with a default version.
+        """
+        found = {}
+        for model in sorted(self.seen | set(self.models())):
+            self.seen.add(model)
+            try:
+                found[model] = self.versions(model)
+            except Refused:
+                self.seen.discard(model)
+        return found
 
     def clear(self):
         self.settle()
@@ -200,7 +218,7 @@ def test_any_sequence_of_calls_keeps_the_parts_in_agreement(api):
             endpoints = self.endpoints
             return endpoints[number % len(endpoints)] if endpoints else f"{self.world.parent}/endpoints/1"
 
-        @rule(number=NUMBERS, new=st.booleans(), alias=st.sampled_from([None, *ALIASES]))
+        @rule(number=NUMBERS, new=st.sampled_from([False, False, True]), alias=st.sampled_from([None, *ALIASES]))
         def upload(self, number, new, alias):
             self.world.upload(None if new else self.model(number), alias)
 
@@ -237,13 +255,14 @@ def test_any_sequence_of_calls_keeps_the_parts_in_agreement(api):
         def split(self, where, share):
             self.world.split(self.endpoint(where), share)
 
-        @rule(what=st.sampled_from(["endpoint", "model", "version"]), which=NUMBERS, version=st.integers(1, 3))
-        def delete(self, what, which, version):
-            """One rule for three calls, or little would be left to deploy."""
-            if what == "endpoint":
-                self.world.delete(self.endpoint(which))
-            else:
-                self.world.delete(self.model(which) + (f"@{version}:deleteVersion" if what == "version" else ""))
+        @rule(which=NUMBERS, endpoint=st.booleans())
+        def delete(self, which, endpoint):
+            """One rule for both, or little would be left to deploy."""
+            self.world.delete(self.endpoint(which) if endpoint else self.model(which))
+
+        @rule(which=NUMBERS)
+        def delete_default_version(self, which):
+            self.world.delete(f"{self.model(which)}@default:deleteVersion")
 
         @rule(number=NUMBERS)
         def cancel(self, number):
@@ -260,6 +279,10 @@ def test_any_sequence_of_calls_keeps_the_parts_in_agreement(api):
                 models, split = self.world.deployed(name)
                 assert set(split) <= {each["id"] for each in models}
                 assert sum(split.values()) == (100 if split else 0)
+
+        @invariant()
+        def aliases_are_of_one_version(self):
+            self.world.check_aliases()
 
         def teardown(self):
             self.world.check()

@@ -6,12 +6,14 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import socket
 import ssl
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import grpc
 import pytest
@@ -24,7 +26,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from cpr_kit.emulator.proxy import hello, hosts
+from cpr_kit.emulator.proxy import certificates, hello, hosts
 from cpr_kit.emulator.proxy.certificates import Authority, ServerCertificate, authority
 from cpr_kit.emulator.proxy.connect import Proxy
 from cpr_kit.emulator.proxy.environment import Files, shell_lines, unset_lines, variables
@@ -75,9 +77,9 @@ def test_a_hello_says_its_protocols_and_server(alpn, server):
 def test_a_hello_may_come_in_many_records_and_pieces(size, cut):
     data = in_records(client_hello(["h2"], HOST), size)
     cut %= len(data)
-    assert hello.alpn(data[:cut]) is None
-    assert hello.alpn(data) == ("h2",)
-    assert hello.alpn(data + b"more") == ("h2",)
+    assert hello.read(data[:cut]) is None
+    assert hello.read(data).alpn == ("h2",)
+    assert hello.read(data + b"more").alpn == ("h2",)
 
 
 @given(st.binary(max_size=400) | st.binary(max_size=400).map(lambda data: b"\x16\x03\x01" + data))
@@ -86,7 +88,7 @@ def test_a_hello_may_come_in_many_records_and_pieces(size, cut):
 @settings(deadline=None)
 def test_garbage_is_refused_or_waited_for(data):
     with contextlib.suppress(hello.NoHelloError):
-        assert hello.alpn(data) is None or data[:1] == b"\x16"
+        assert hello.read(data) is None or data[:1] == b"\x16"
 
 
 @given(st.data())
@@ -397,6 +399,24 @@ def test_the_lines_for_a_shell_set_a_shell(environ, files):
     assert not [line for line in said.stdout.splitlines() if line.partition("=")[0] in names]
 
 
+def test_a_shell_gets_back_what_it_had(files):
+    def lines(port):
+        return shell_lines(variables(proxy_url=f"http://127.0.0.1:{port}", plain_url="http://127.0.0.1:2", files=files))
+
+    mine = {"PATH": os.environ["PATH"], "https_proxy": "http://it's $mine `x`\n\"y\"", "GOOGLE_APPLICATION_CREDENTIALS": "",
+            "SSL_CERT_FILE": "/mine.pem"}  # fmt: skip
+    dump = f"{shlex.quote(sys.executable)} -c 'import json, os; print(json.dumps(dict(os.environ)))'"
+    script = "\n".join(
+        ["set -eu", dump, unset_lines(), dump, lines(1), lines(3), dump, unset_lines(), dump, unset_lines()]
+    )
+    done = subprocess.run(["sh", "-c", f"{script}\n{dump}"], env=mine, capture_output=True, text=True)
+    before, untouched, within, *after = (json.loads(line) for line in done.stdout.splitlines())
+    assert before.items() >= mine.items(), done.stderr
+    assert untouched == before
+    assert within["https_proxy"] == "http://127.0.0.1:3"
+    assert after == [before, before]
+
+
 # ---- what is refused
 
 
@@ -439,6 +459,9 @@ def test_the_answer_to_a_refused_upload_arrives(servers):
         (b"\x00\x01\x02\r\n\r\n", b"400"),
         (b"CONNECT  HTTP/1.1\r\n\r\n", b"400"),
         (b"CONNECT host:port HTTP/1.1\r\n\r\n", b"400"),
+        (b"CONNECT a:" + b"9" * 5000 + b" HTTP/1.1\r\n\r\n", b"400"),
+        (b"CONNECT a:65536 HTTP/1.1\r\n\r\n", b"400"),
+        (b"GET http://[bad/ HTTP/1.1\r\n\r\n", b"400"),
         (b"CONNECT a\x1b[31m.googleapis.com:443 HTTP/1.1\r\n\r\n", b"400"),
         (b"GET https://storage.googleapis.com/ HTTP/1.1\r\n\r\n", b"400"),
         (b"GET ftp://storage.googleapis.com/ HTTP/1.1\r\n\r\n", b"400"),
@@ -474,6 +497,8 @@ def test_a_host_named_by_the_emulator_is_answered_too(files):
         session.trust_env, session.verify = False, str(files.bundle)
         assert session.get("https://10.128.0.7/v1/psc").json()["server"] == "rest"
         assert session.get("http://10.128.0.7/v1/psc").json()["server"] == "plain"
+        assert b"answered on port 80 alone" in talk(servers, b"GET http://10.128.0.7:81/ HTTP/1.1\r\n\r\n")
+        assert b"answered on port 443 alone" in talk(servers, b"CONNECT 10.128.0.7:8443 HTTP/1.1\r\n\r\n")
         with pytest.raises(requests.exceptions.ProxyError):
             session.get("https://10.128.0.8/v1/psc")
 
@@ -696,6 +721,19 @@ def test_allowed_hosts_are_dialled_where_there_is_no_outer_proxy(files, until):
         until(lambda: idle(servers))
 
 
+def test_other_ports_of_a_private_address_are_let_out():
+    """A machine of the caller's own network may have the address that a PSC endpoint is asked at."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    with running(also={"127.0.0.1"}.__contains__, outside=Outside.of({})) as servers:
+        for asked in (f"CONNECT 127.0.0.1:{port}", f"GET http://127.0.0.1:{port}/"):
+            with socket.create_connection(("127.0.0.1", servers.proxy.port), timeout=20) as sock:
+                sock.sendall(f"{asked} HTTP/1.1\r\n\r\n".encode())
+                listener.settimeout(20)
+                listener.accept()[0].close()
+    listener.close()
+
+
 def test_another_emulators_proxy_is_not_the_way_out():
     assert Outside.of({"https_proxy": "http://127.0.0.1:1", "CPR_EMULATOR": "http://127.0.0.1:2"}).proxies == {}
 
@@ -714,6 +752,16 @@ def test_keys_stay_in_memory(tmp_path, monkeypatch):
     ServerCertificate(Authority()).cover(DEDICATED)
     seen, opened = opened, None
     assert not seen
+
+
+def test_a_key_goes_to_a_file_of_this_user_where_no_file_is_in_memory(tmp_path, monkeypatch):
+    monkeypatch.delattr(os, "memfd_create")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with certificates._as_file(b"key") as path:
+        assert (Path(path).parent, Path(path).read_bytes()) == (tmp_path, b"key")
+        assert Path(path).stat().st_mode & 0o777 == 0o600
+    ServerCertificate(Authority()).cover(DEDICATED)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_bundle_is_the_systems_roots_and_this_authority(tmp_path):

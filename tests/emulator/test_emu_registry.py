@@ -29,7 +29,7 @@ from cpr_kit.emulator.registry import Registry
 from cpr_kit.engine.docker import DockerEngine
 from cpr_kit.engine.process import ProcessEngine
 from cpr_kit.engine.protocol import Build
-from cpr_kit.errors import LackingError, RegistryError
+from cpr_kit.errors import LackingError, RegistryError, UsageError
 
 NAME = "us-central1-docker.pkg.dev/my-project/cpr-kit-test/tiny"
 SHIM = Path(registry.__file__).with_name("docker.sh")
@@ -191,6 +191,35 @@ class TestRegistry:
             time.sleep(0.05)
         else:
             pytest.fail("the registry outlived the emulator")
+
+    def test_no_page_of_a_browser_is_let_in(self, started):
+        url = f"http://{started.address}/v2/"
+        assert requests.get(url, timeout=10).status_code == 200
+        assert requests.get(url, headers={"Host": "evil.example"}, timeout=10).status_code == 403
+        headers = {"Origin": "https://evil.example"}
+        assert requests.post(f"{url}x/blobs/uploads/", headers=headers, timeout=10).status_code == 403
+        assert requests.post(f"{url}x/blobs/uploads/", timeout=10).status_code == 202
+
+    def test_nothing_is_deleted(self, started, docker_engine, image, monkeypatch):
+        image("one")
+        digest = push(docker_engine, started.address, monkeypatch)
+        url = f"http://{started.address}/v2/{NAME}/manifests/{digest}"
+        assert requests.delete(url, timeout=10).status_code == 405
+        assert requests.get(url, headers=ACCEPT, timeout=10).status_code == 200
+
+    def test_what_was_pushed_is_the_users_alone(self, started, tmp_path):
+        assert (tmp_path / "images").stat().st_mode & 0o777 == 0o700
+
+    def test_a_file_where_its_folder_should_be(self, docker_engine, program, tmp_path):
+        state = tmp_path / "s.db"
+        (tmp_path / "s.db.registry").touch()
+        with pytest.raises(UsageError, match=r"s\.db\.registry \(File exists\).*give --state another file"):
+            Emulator(engine=docker_engine, state=state).start()
+
+    def test_nothing_is_made_beside_a_state_that_cannot_be(self, docker_engine, program, tmp_path):
+        with pytest.raises(UsageError, match="cannot be used as the emulator's state"):
+            Emulator(engine=docker_engine, state=tmp_path / "nope" / "x.db").start()
+        assert not list(tmp_path.iterdir())
 
     def test_what_was_pushed_survives_with_the_state(self, docker_engine, program, image, tmp_path):
         state = tmp_path / "state.sqlite"

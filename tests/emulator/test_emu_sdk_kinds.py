@@ -256,7 +256,7 @@ def test_invoke(vertex_plane, session, gate):
         serving_container_invoke_route_prefix="/*",
         serving_container_health_route="/health",
     )
-    endpoint = vertex_plane.new(model, dedicated_endpoint_enabled=True)
+    endpoint = vertex_plane.new(model, dedicated_endpoint_enabled=True, endpoint_id="invoker-1")
     body = json.dumps(do("show")).encode()
     answer = endpoint.invoke(request_path="/v1/chat/a%2Fb?x=1&y=%20", body=body, headers={**JSON, "X-Ask": "hi"})
     assert answer.json()["predictions"][0]["path"] == "/v1/chat/a%2Fb?x=1&y=%20"

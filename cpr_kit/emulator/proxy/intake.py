@@ -176,7 +176,7 @@ class Intake(asyncio.Protocol):
             raise RefusedError(400, "only http:// URLs come this way; https:// comes by CONNECT", "refused a request")
         host, port = _authority(url.netloc.rpartition("@")[2], _HTTP_PORT, request.method)
         path = urllib.parse.urlunsplit(("", "", url.path or "/", url.query, ""))
-        if hosts.is_google(host) and port == _HTTP_PORT:
+        if self._ways.here(host) and port == _HTTP_PORT:
             self._go(self._join(self._ways.ports.plain, request.rewritten(host, path) + self._data))
         elif self._ways.outside is not None and not hosts.is_google(host):
             self._go(self._leave("http", host, port, lambda proxy: self._outward(request, url.netloc, path, proxy)))
@@ -189,7 +189,6 @@ class Intake(asyncio.Protocol):
 
     def _refusal(self, host: str, port: int, wanted: int, what: str) -> RefusedError:
         if self._ways.here(host):
-            wanted = wanted if hosts.is_google(host) else _TLS_PORT
             more = "" if hosts.is_google(host) else f"; {_REMEDY}"
             return RefusedError(403, f"{host} is answered on port {wanted} alone, not {port}{more}", f"refused {what}")
         return RefusedError(403, f"{host} is not emulated; {_REMEDY}", f"refused {what}")

@@ -39,10 +39,8 @@ class Ways:
     report: Callable[[str], None] = lambda _line: None
     """Gets a line for each connection that was refused."""
     also: Callable[[str], bool] = lambda _host: False
-    """Other hosts that are answered here, by TLS on port 443: the address of a Private Service Connect endpoint.
-
-    All else that is sent there goes to the outside: PrivateEndpoint asks `https://{endpoint_override}` alone.
-    """
+    """Other hosts that are answered here, on ports 443 and 80 alone: the address of a Private Service Connect
+    endpoint, which may be that of a machine of the caller's own network too."""
     hello_timeout_s: float = 10.0
     """How long a client may take until it has said whom it wants."""
     most_connections: int = 300
