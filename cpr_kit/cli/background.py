@@ -68,17 +68,22 @@ class Background:
         return True
 
     @contextlib.contextmanager
-    def holding(self, ready: int, environment: dict[str, str], arguments: list[str]) -> Iterator[None]:
-        """In the background's own process: it is known while the block runs. Says so once on the descriptor `ready`."""
+    def holding(self) -> Iterator[None]:
+        """In the background's own process, around the whole emulator: `stop` waits until the block has ended."""
         with _locked(self._lock, wait=False):
-            facts = json.dumps({"pid": os.getpid(), "environment": environment, "arguments": arguments})
-            _write(self._facts, facts)
-            try:
-                with os.fdopen(ready, "w") as starter:
-                    starter.write(facts)
-                yield
-            finally:
-                self._facts.unlink(missing_ok=True)
+            yield
+
+    @contextlib.contextmanager
+    def known(self, ready: int, environment: dict[str, str], arguments: list[str]) -> Iterator[None]:
+        """Inside `holding`: shells may use it while the block runs. Says so once on the descriptor `ready`."""
+        facts = json.dumps({"pid": os.getpid(), "environment": environment, "arguments": arguments})
+        _write(self._facts, facts)
+        try:
+            with os.fdopen(ready, "w") as starter:
+                starter.write(facts)
+            yield
+        finally:
+            self._facts.unlink(missing_ok=True)
 
     def _start(self, arguments: list[str]) -> dict[str, str]:
         self._facts.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cpr_kit.cli import options, terminal
-from cpr_kit.errors import MissingExtra, UsageError
+from cpr_kit.errors import UsageError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -53,7 +54,42 @@ class Options:
         return words + ["--allow-internet"] * self.allow_internet + ["--json"] * self.as_json
 
 
-@click.command("emulate", context_settings={"allow_interspersed_args": False})
+class _Command(click.Command):
+    """Under --env the shell evaluates what is printed: `false` tells it of a failure, which `eval` would not see."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        own = args[: args.index("--")] if "--" in args else args
+        with _false_on_failure("--env" in own and "--json" not in own):
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _false_on_failure(ctx.params["env"] and not ctx.params["as_json"]):
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _false_on_failure(for_a_shell: bool) -> Iterator[None]:
+    try:
+        yield
+    except click.exceptions.Exit:  # --help
+        raise
+    except BaseException:
+        if for_a_shell:
+            click.echo("false")
+        raise
+
+
+def _is_given(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """In `--fault -- COMMAND` the value is missing; click would take "--" for it."""
+    for given in value if isinstance(value, tuple) else (value,):
+        if given is not None and Path(given).name == "--":
+            raise click.BadOptionUsage(parameter.opts[0], f"Option '{parameter.opts[0]}' requires an argument.", ctx)
+    return value
+
+
+@click.command("emulate", cls=_Command, context_settings={"allow_interspersed_args": False})
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=0, metavar="N", help="On 127.0.0.1; default: a free one."
 )
@@ -61,17 +97,38 @@ class Options:
     "--state",
     type=click.Path(dir_okay=False, path_type=Path, resolve_path=True),
     metavar="FILE",
+    callback=_is_given,
     help="Keep models, endpoints and objects here; default: in memory.",
 )
 @click.option("--allow-internet", is_flag=True, help="Pass calls to hosts on that are not Google Cloud's.")
-@click.option("--fault", multiple=True, metavar="TEXT", help='As "predict:status=503:share=10%"; may be repeated.')
-@click.option("--set", "setting", multiple=True, metavar="NAME=VALUE", help="A behaviour; may be repeated.")
-@click.option("--project", metavar="ID", help="Of programs that name none.  [default: GOOGLE_CLOUD_PROJECT]")
+@click.option(
+    "--fault",
+    multiple=True,
+    metavar="TEXT",
+    callback=_is_given,
+    help='As "predict:status=503:share=10%"; may be repeated.',
+)
+@click.option(
+    "--set",
+    "setting",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=_is_given,
+    help="A behaviour; may be repeated.",
+)
+@click.option(
+    "--project",
+    metavar="ID",
+    callback=_is_given,
+    help="Of programs that name none.  [default: GOOGLE_CLOUD_PROJECT]",
+)
 @options.engine
 @click.option("--env", is_flag=True, help="Print the variables for a shell; the emulator stays in the background.")
 @click.option("--stop", is_flag=True, help="End the emulator of --env, and print what takes its variables away.")
 @click.option("--ready-fd", type=int, hidden=True)
-@options.json_flag
+@click.option(
+    "--json", "as_json", is_flag=True, help="Show each call as one JSON object a line; what is printed, as one object."
+)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
 def command(command: tuple[str, ...], env: bool, stop: bool, ready_fd: int | None, **values: Any) -> int:
     """Vertex AI prediction on this machine.
@@ -83,7 +140,7 @@ def command(command: tuple[str, ...], env: bool, stop: bool, ready_fd: int | Non
     \b
     Example:
       cpr emulate -- python deploy.py
-      eval "$(cpr emulate --env)"; python deploy.py; eval "$(cpr emulate --stop)"
+      eval "$(cpr emulate --env)" && python deploy.py; eval "$(cpr emulate --stop)"
       cpr emulate --fault "predict:status=503:count=2" -- pytest
     """
     wanted = Options(**values)
@@ -93,38 +150,62 @@ def command(command: tuple[str, ...], env: bool, stop: bool, ready_fd: int | Non
         return _stop(as_json=wanted.as_json)
     if env:
         return _lines_for_a_shell(wanted)
-    if command and not shutil.which(command[0]):
-        raise UsageError(f'there is no command "{command[0]}" to run under the emulator')
-    with _Signals() as signals, _emulator(wanted) as emulator:
-        if command:
-            return _run(command, emulator.environment, signals)
-        if ready_fd is None:
+    if command:
+        _check(command[0])
+    with _Signals() as signals:
+        if ready_fd is not None:
+            return _serve_behind(wanted, ready_fd, signals)
+        with _emulator(wanted) as emulator:
+            if command:
+                return _run(command, emulator.environment, signals)
             _announce(emulator, as_json=wanted.as_json)
             signals.wait()
-        else:
-            from cpr_kit.cli.background import Background
+    return 0
 
-            with Background.default().holding(ready_fd, emulator.environment, wanted.arguments()):
-                signals.wait()
+
+def _check(program: str) -> None:
+    """That it can be run, before anything starts."""
+    if shutil.which(program):
+        return
+    if os.sep in program and Path(program).is_dir():
+        raise UsageError(f'"{program}" is a folder, not a command to run under the emulator')
+    found = shutil.which(program, mode=os.F_OK)
+    if found:
+        raise UsageError(
+            f"{found} is not executable; run: chmod +x {shlex.quote(found)}, or name its program: python {found}"
+        )
+    raise UsageError(f'there is no command "{program}" to run under the emulator')
+
+
+def _serve_behind(wanted: Options, ready: int, signals: _Signals) -> int:
+    """In the process that --env leaves in the background."""
+    from cpr_kit.cli.background import Background
+
+    behind = Background.default()
+    with (
+        behind.holding(),
+        _emulator(wanted) as emulator,
+        behind.known(ready, emulator.environment, wanted.arguments()),
+    ):
+        signals.wait()
     return 0
 
 
 @contextlib.contextmanager
 def _emulator(wanted: Options) -> Iterator[Emulator]:
-    try:
-        from cpr_kit.emulator.app import PROJECT, Emulator
+    from cpr_kit.emulator.program import libraries
+
+    with libraries():
+        from cpr_kit.emulator.app import Emulator
         from cpr_kit.emulator.console import Console
-    except ModuleNotFoundError as error:
-        raise MissingExtra(error.name or "a library", "emulator") from error
-    from cpr_kit.engine.choose import choose
 
     console = Console(as_json=wanted.as_json)
     with Emulator(
         port=wanted.port,
         state=wanted.state,
-        engine=choose(wanted.engine).engine if wanted.engine else None,
+        engine=wanted.engine,
         settings=_settings(wanted.setting),
-        project=_project(wanted.project) or PROJECT,
+        project=_project(wanted.project) or None,
         allow_internet=wanted.allow_internet,
         faults=wanted.fault,
         show=console.call,
@@ -135,18 +216,12 @@ def _emulator(wanted: Options) -> Iterator[Emulator]:
 
 def _project(chosen: str | None) -> str | None:
     """--project, else GOOGLE_CLOUD_PROJECT."""
-    from cpr_kit.emulator.errors import ApiError
-    from cpr_kit.emulator.names import Projects
+    from cpr_kit.emulator.app import check_project
 
     variable = "GOOGLE_CLOUD_PROJECT"
     source, project = ("--project", chosen) if chosen is not None else (variable, os.environ.get(variable))
     if project:
-        try:
-            Projects().number(project)
-        except ApiError as error:
-            raise UsageError(
-                f'{source} "{project}": it is no project id, which has lower case letters, digits and hyphens'
-            ) from error
+        check_project(project, source)
     return project
 
 
@@ -265,7 +340,10 @@ def _announce(emulator: Emulator, *, as_json: bool) -> None:
 
 def _lines_for_a_shell(wanted: Options) -> int:
     from cpr_kit.cli.background import Background
-    from cpr_kit.emulator.proxy.environment import shell_lines
+    from cpr_kit.emulator.program import libraries
+
+    with libraries():
+        from cpr_kit.emulator.proxy.environment import shell_lines
 
     variables = Background.default().started(wanted.arguments())
     click.echo(json.dumps(variables) if wanted.as_json else shell_lines(variables), nl=wanted.as_json)
@@ -275,7 +353,10 @@ def _lines_for_a_shell(wanted: Options) -> int:
 def _stop(*, as_json: bool) -> int:
     """Also where none runs: the shell's variables are taken away all the same."""
     from cpr_kit.cli.background import Background
-    from cpr_kit.emulator.proxy.environment import unset_lines
+    from cpr_kit.emulator.program import libraries
+
+    with libraries():
+        from cpr_kit.emulator.proxy.environment import unset_lines
 
     stopped = Background.default().stop()
     terminal.note("the emulator has stopped" if stopped else "no emulator runs in the background")

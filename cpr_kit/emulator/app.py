@@ -17,7 +17,9 @@ import uvicorn
 from cpr_kit.emulator import catalogue, logs
 from cpr_kit.emulator import faults as faults_on_demand
 from cpr_kit.emulator.console import Call
+from cpr_kit.emulator.errors import ApiError
 from cpr_kit.emulator.faults import Faults
+from cpr_kit.emulator.names import Projects
 from cpr_kit.emulator.parts import Parts
 from cpr_kit.emulator.proxy.certificates import ServerCertificate, authority
 from cpr_kit.emulator.proxy.connect import Proxy
@@ -44,36 +46,40 @@ class Emulator:
     """Serves inside a `with` block, or from `start` to `stop`.
 
     `state` keeps what there is in a file, and what is stored in a folder beside it, for the next emulator that gets
-    the same file. `show` gets each call that was answered, `note` lines about anything else; both from other threads.
-    Raises LackingError when no engine answers, UsageError for a state file that cannot be used.
+    the same file. `engine` may be a name: "docker", "process", "auto". `show` gets each call that was answered, `note`
+    lines about anything else; both from other threads.
+    Raises LackingError when no engine answers, ConfigError for an engine's name that is none, and UsageError for
+    faults, a project or a state file that cannot be used.
     """
 
     def __init__(
         self,
         *,
         port: int = 0,
-        state: Path | None = None,
-        engine: Engine | None = None,
+        state: str | Path | None = None,
+        engine: str | Engine | None = None,
         settings: Settings | None = None,
-        project: str = PROJECT,
+        project: str | None = None,
         allow_internet: bool = False,
-        faults: Sequence[str] = (),
+        faults: str | Sequence[str] = (),
         show: Callable[[Call], None] | None = None,
         note: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self.project = project
-        self.logs = logs.folder()
+        self.project = PROJECT if project is None else project
+        check_project(self.project, "project")
         self._port = port
-        self._state = state
+        self._state = None if state is None else Path(state)
         self._engine = engine
         self._settings = settings or Settings()
-        self._faults = Faults(faults_on_demand.parse(text) for text in faults)
+        texts = (faults,) if isinstance(faults, str) else faults
+        self._faults = Faults(faults_on_demand.parse(text) for text in texts)
         self._outside = Outside.of() if allow_internet else None
         self._show = show
         self._note = note
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._files: Files | None = None
+        self.logs = logs.folder()  # last: a refusal leaves nothing behind
 
     def __enter__(self) -> Self:
         self.start()
@@ -108,7 +114,7 @@ class Emulator:
         if failure:
             self._thread.join()
             self._thread = None
-            remove_folder(self._folder)
+            self._clear()
             raise failure[0]
 
     def stop(self) -> None:
@@ -118,7 +124,11 @@ class Emulator:
         self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join()
         self._thread = None
+        self._clear()
+
+    def _clear(self) -> None:
         remove_folder(self._folder)
+        logs.close(self.logs)
 
     def _run(self, started: threading.Event, failure: list[BaseException]) -> None:
         loop = _new_loop()
@@ -146,7 +156,7 @@ class Emulator:
         await asyncio.to_thread(authority)  # which both of these need, and of which there is to be one
         table = asyncio.ensure_future(asyncio.to_thread(catalogue.load))
         files = asyncio.ensure_future(asyncio.to_thread(Files.write, self._folder, self.project))
-        engine = self._engine if self._engine is not None else await asyncio.to_thread(_choose)
+        engine = await asyncio.to_thread(_choose, self._engine, self._note)
         images = Registry(self._beside("registry"), self._folder, self._note)
         stack.push_async_callback(asyncio.to_thread, images.close)
         certified = asyncio.ensure_future(asyncio.to_thread(ServerCertificate))
@@ -215,6 +225,16 @@ class Emulator:
         return listening, f"{seen_as}:{listening.getsockname()[1]}"
 
 
+def check_project(project: str, source: str) -> None:
+    """Raises UsageError, which names `source`, for what is neither a project's id nor its number."""
+    try:
+        Projects().number(project)
+    except ApiError as error:
+        raise UsageError(
+            f'{source} "{project}": it is no project id, which has lower case letters, digits and hyphens'
+        ) from error
+
+
 def _new_loop() -> asyncio.AbstractEventLoop:
     try:
         import uvloop
@@ -224,10 +244,15 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-def _choose() -> Engine:
+def _choose(wanted: str | Engine | None, note: Callable[[str], None]) -> Engine:
     from cpr_kit.engine import choose
 
-    return choose.choose().engine
+    if wanted is not None and not isinstance(wanted, str):
+        return wanted
+    choice = choose.choose(wanted)
+    if choice.engine.name not in ("docker", wanted):  # the one that was not asked for
+        note(choice.reason)
+    return choice.engine
 
 
 def _listen(host: str, port: int) -> socket.socket:

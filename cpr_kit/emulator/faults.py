@@ -59,6 +59,11 @@ class Fault:
     share: float = 1.0
 
     @property
+    def most(self) -> int | None:
+        """How often it strikes; a replica dies once, if nothing else was asked for."""
+        return 1 if self.die and self.count is None else self.count
+
+    @property
     def refuses(self) -> bool:
         return self.code is not None and self.fail is None
 
@@ -104,9 +109,11 @@ class _Entry:
             return call != REPLICA
         return call == pattern or call.startswith(f"{pattern}.")
 
-    def strikes(self, random: random.Random) -> bool:
+    def strikes(self, random: random.Random, able: bool) -> bool:
         self.seen += 1
-        if self.seen <= self.fault.after or self.struck == self.fault.count or random.random() >= self.fault.share:
+        if not able or self.seen <= self.fault.after or self.struck == self.fault.most:
+            return False
+        if random.random() >= self.fault.share:
             return False
         self.struck += 1
         return True
@@ -144,9 +151,12 @@ class Faults:
             for entry in self._entries
         ]
 
-    def for_call(self, name: str) -> Fault | None:
-        """What befalls this call as it comes in: the latencies together, and the first refusal. It counts."""
-        return self._meet(name, [entry for entry in self._entries if entry.fault.fail is None])
+    def for_call(self, name: str, *, able: bool = True) -> Fault | None:
+        """What befalls this call as it comes in: the latencies together, and the first refusal. It counts.
+
+        Not `able`: there is nothing to strike, so that the call is only met.
+        """
+        return self._meet(name, [entry for entry in self._entries if entry.fault.fail is None], able=able)
 
     def for_operation(self, name: str) -> Fault | None:
         """What befalls the work that this call began: a fault with `fail`, which has a latency at most beside it."""
@@ -170,7 +180,7 @@ class Faults:
         await asyncio.sleep(fault.latency_s)
         raise ApiError(fault.code or Code.FAILED_PRECONDITION, fault.fail or "")
 
-    def _meet(self, name: str, entries: list[_Entry]) -> Fault | None:
+    def _meet(self, name: str, entries: list[_Entry], *, able: bool = True) -> Fault | None:
         if not entries:
             return None
         call = canonical(name) or name
@@ -180,7 +190,7 @@ class Faults:
             # Of several that end the call only one strikes, so that counts follow each other: two 503, then a 429.
             if not entry.covers(call) or (ends and met is not None and (met.code is not None or met.die)):
                 continue
-            if entry.strikes(self._random):
+            if entry.strikes(self._random, able):
                 latency = entry.fault.latency_s + (met.latency_s if met else 0.0)
                 met = dataclasses.replace(entry.fault if ends or met is None else met, latency_s=latency)
         return met

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cpr_kit.emulator.errors import ApiError, invalid_argument, permission_denied
+from cpr_kit.emulator.errors import ApiError, invalid_argument, permission_denied, unimplemented
 from cpr_kit.emulator.faults import FaultError
 from cpr_kit.emulator.proxy import google, hosts
 from cpr_kit.emulator.service import Service
 
-_STORAGE_HOSTS = ("storage.googleapis.com", "www.googleapis.com", "storage-download.googleapis.com")
+_STORAGE_HOSTS = ("storage.googleapis.com", "storage.mtls.googleapis.com", "storage-download.googleapis.com")
+# Regional, private and mutual-TLS names of Vertex AI's API too ("Choose an endpoint type").
+_VERTEX_HOSTS = re.compile(r"(?:.*[.-])?aiplatform[.-].*|.*\.vertexai\.goog")
 _STORAGE_PATHS = re.compile(r"/(?:(?:upload|download|resumable/upload)/)?storage/v1/|/batch/storage/v1|/batch$")
 _PRIVATE_HOST = re.compile(r"([^.]+)\.aiplatform\.googleapis\.com")
 _KIND = re.compile(r"/storage/v1/(?:b/[^/]+)?(/o)?(?:/(.+))?")
@@ -77,6 +79,8 @@ class Front:
             return self._storage
         if google.serves(scope) or (self._api is None and google.asks_metadata(scope)):
             return self._google
+        if hosts.is_google(host) and not _VERTEX_HOSTS.fullmatch(host):
+            self._refuse_service(scope, host)
         if self._admin is not None and path.startswith("/emulator/"):
             return self._admin
         if self._api is None:
@@ -86,6 +90,14 @@ class Front:
             if name is not None:  # http://E.aiplatform.googleapis.com/v1/models/DM:predict
                 scope["path"] = f"/private/{name}{path}"
         return self._api
+
+    def _refuse_service(self, scope: Scope, host: str) -> NoReturn:
+        """One of Google's that nothing here stands for."""
+        with self._service.seen("REST", f"{scope['method']} {host}{scope['path']}", ""):
+            raise unimplemented(
+                f"{host} is not emulated; the emulator has Vertex AI's models, endpoints, predictions and batch "
+                "prediction jobs, Cloud Storage, and what tokens and projects need."
+            )
 
     async def _store(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, resource = storage_call(scope)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import os
 import shutil
@@ -31,3 +32,9 @@ def folder() -> Path:
         if time.time() - old.stat().st_mtime > KEEP_DAYS * _DAY_S:
             shutil.rmtree(old, ignore_errors=True)
     return made
+
+
+def close(made: Path) -> None:
+    """At an emulator's end: a folder without logs is of no use to anyone."""
+    with contextlib.suppress(OSError):
+        made.rmdir()

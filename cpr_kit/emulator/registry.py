@@ -25,6 +25,7 @@ from urllib.parse import quote
 
 from cpr_kit.emulator import private, registry_front
 from cpr_kit.emulator.errors import ApiError, failed_precondition
+from cpr_kit.emulator.serving.launching import build_command
 from cpr_kit.engine import ports
 from cpr_kit.engine.docker import DockerEngine
 from cpr_kit.engine.protocol import Engine
@@ -191,7 +192,7 @@ class Registry:
         return image.id
 
     def _nowhere(self, reference: str) -> str:
-        build = f"cpr build DIR -t {reference}"
+        build = build_command(reference, self._there)
         engine = f"this machine's {self._there.name} engine"
         if self.address == ENGINE:
             return f"The image {reference} is not found: {engine} has none of that name. Build it: {build}"

@@ -141,16 +141,17 @@ class Service:
 
     async def strike_replica(self, endpoint: Endpoint, seen: Seen) -> None:
         """A replica dies as a request comes for it, where that was asked for."""
-        fault = self.faults.for_call(REPLICA)
-        if fault is None or not fault.die:
+        identities = sorted(endpoint.models, key=lambda each: -endpoint.traffic.get(each, 0))
+        containers = (self.fleet.get(endpoint.name, identity) for identity in identities)
+        # Asked before the fault is: it does not strike where nothing can die, and `choose` takes turns.
+        container = next((each for each in containers if each is not None and each.ready_replicas), None)
+        fault = self.faults.for_call(REPLICA, able=container is not None)
+        if fault is None or container is None:
             return
         seen.fault = str(fault)
-        for identity in sorted(endpoint.models, key=lambda each: -endpoint.traffic.get(each, 0)):
-            container = self.fleet.get(endpoint.name, identity)
-            replica = container.choose() if container is not None else None
-            if container is not None and replica is not None:
-                await asyncio.to_thread(container.kill_replica, replica.number)
-                return
+        replica = container.choose()
+        if replica is not None:
+            await asyncio.to_thread(container.kill_replica, replica.number)
 
     # Long-running operations, which have a service of their own (google.longrunning.Operations)
 

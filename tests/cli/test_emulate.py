@@ -255,6 +255,20 @@ def test_a_shell_is_set_and_cleared(shell, environ):
     assert "ListEndpoints" in (Path(environ["CPR_CACHE"]) / "emulator" / "emulator.log").read_text()
 
 
+@pytest.mark.parametrize("wrong", ["--port=none", "--set drain_s=soon", "-- true", "--state"])
+def test_a_shell_goes_no_further_when_it_was_not_set(shell, wrong):
+    done = shell(f'eval "$($CPR emulate --env --engine process {wrong})" && echo on')
+    assert (done.returncode, done.stdout) == (1, ""), done.stderr
+
+
+def test_stop_returns_when_nothing_is_left(shell):
+    done = shell(
+        'eval "$($CPR emulate --env --engine process)"; key=$GOOGLE_APPLICATION_CREDENTIALS; ls "$key"\n'
+        '$CPR emulate --stop > /dev/null; ls "$(dirname "$key")"'
+    )
+    assert len(done.stdout.splitlines()) == 1, done.stdout
+
+
 def test_shells_that_start_at_once_share_one(shell):
     done = shell("for i in 1 2 3; do $CPR emulate --env --engine process --json & done; wait")
     urls = {json.loads(line)["CPR_EMULATOR"] for line in done.stdout.splitlines()}
@@ -270,7 +284,7 @@ def test_other_options_than_those_of_the_one_that_runs_are_refused(shell):
 
 def test_one_that_cannot_start_says_why(shell):
     done = shell("$CPR emulate --env --engine process --set drain_s=soon")
-    assert done.returncode == 3 and "a number" in done.stderr and done.stdout == ""
+    assert done.returncode == 3 and "a number" in done.stderr and done.stdout == "false\n"
     assert shell("$CPR emulate --stop --json").stdout == '{"stopped": false}\n'
 
 

@@ -11,7 +11,7 @@ from google.longrunning import operations_pb2
 from cpr_kit.emulator import messages
 from cpr_kit.emulator.errors import Code
 from cpr_kit.emulator.operations import Operations
-from cpr_kit.emulator.program import Emulator
+from cpr_kit.emulator.app import Emulator
 from cpr_kit.emulator.store import Store
 from cpr_kit.emulator.threads import apart
 from cpr_kit.engine.choose import choose

@@ -224,6 +224,20 @@ def test_after_lets_the_first_calls_pass():
     assert struck(Faults([parse("*:status=503")]), "replica", 1) == [None]  # a replica is no call
 
 
+def test_a_replica_dies_once_unless_more_is_asked_for():
+    for text, deaths in (("replica:die:after=1", 1), ("replica:die:count=3:after=1", 3)):
+        found = Faults([parse(text)])
+        assert [bool(found.for_call("replica")) for _ in range(6)] == [False, *[True] * deaths, *[False] * (5 - deaths)]
+        assert found.entries()[0]["fault"] == text
+
+
+def test_what_cannot_be_struck_is_not_counted_as_struck():
+    found = Faults([parse("replica:die:after=1")])
+    assert not any(found.for_call("replica", able=False) for _ in range(3))
+    assert found.entries()[0]["struck"] == 0
+    assert found.for_call("replica")
+
+
 def test_counts_of_several_refusals_follow_each_other():
     found = Faults([parse("predict:status=503:count=2"), parse("predict:status=429:count=1")])
     assert struck(found, "predict", 4) == ["UNAVAILABLE", "UNAVAILABLE", "RESOURCE_EXHAUSTED", None]

@@ -295,3 +295,58 @@ def test_a_container_is_answered_for_storage_tokens_and_metadata_alone(tmp_path,
         for name in ("api_endpoint", "api_transport", "credentials", "project", "location"):
             setattr(initializer.global_config, f"_{name}", None)
         engine.remove_image(TAG)
+
+
+@pytest.mark.parametrize(
+    ("host", "path"),
+    [
+        ("bigquery.googleapis.com", "/bigquery/v2/projects/p/datasets"),
+        ("www.googleapis.com", "/discovery/v1/apis"),
+        ("notaiplatform.googleapis.com", "/v1/x"),
+        ("prediction.googleapis.com", "/"),
+    ],
+)
+def test_googles_other_services_are_refused_by_name(direct, host, path):
+    lines = []
+    with Emulator(engine=choose("process").engine, show=lines.append) as made:
+        answer = direct.get(f"{made.url}{path}", headers={"Host": host})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["status"]) == (501, "UNIMPLEMENTED")
+    assert error["message"].startswith(f"{host} is not emulated; ")
+    assert [(line.method, line.status) for line in lines] == [(f"GET {host}{path}", "UNIMPLEMENTED")]
+
+
+@pytest.mark.parametrize(
+    ("host", "path", "status"),
+    [
+        ("us-central1-aiplatform.googleapis.com", f"/v1/{PARENT}/models", 200),
+        ("aiplatform.mtls.googleapis.com", f"/v1/{PARENT}/models", 200),
+        ("us-central1-aiplatform.mtls.googleapis.com", f"/v1/{PARENT}/models", 200),
+        ("1.us-central1-1.prediction.vertexai.goog", f"/v1/{PARENT}/models", 200),
+        ("storage.googleapis.com", "/storage/v1/b?project=p", 200),
+        ("www.googleapis.com", "/storage/v1/b?project=p", 200),
+        ("cloudresourcemanager.mtls.googleapis.com", f"/v1/projects/{PROJECT}", 200),
+    ],
+)
+def test_what_is_emulated_answers_at_its_own_hosts(emulator, direct, host, path, status):
+    assert direct.get(f"{emulator.url}{path}", headers={"Host": host}).status_code == status
+
+
+def test_an_engine_that_was_chosen_is_noted_and_a_folder_without_logs_goes(monkeypatch):
+    monkeypatch.setenv("CPR_ENGINE", "process")
+    notes = []
+    with Emulator(note=notes.append) as made:
+        assert made.logs.is_dir()
+    assert "process: asked for" in notes
+    assert not made.logs.exists()
+
+
+def test_logs_stay():
+    with Emulator(engine=choose("process").engine) as made:
+        (made.logs / "e-1-0.log").write_text("said")
+    assert (made.logs / "e-1-0.log").read_text() == "said"
+
+
+def test_an_image_that_is_missing_names_its_engine(plain):
+    with pytest.raises(exceptions.FailedPrecondition, match="cpr build DIR -t none:1 --engine process"):
+        aiplatform.Model.upload(display_name="m", serving_container_image_uri="none:1", **ROUTES)

@@ -171,6 +171,22 @@ def test_the_only_replica_dies(vertex_plane, fault, lines, transport):
     assert until_answered(endpoint) != before
 
 
+def test_a_replica_dies_once_and_not_where_there_is_none(vertex_plane, fault, admin, lines):
+    endpoint = vertex_plane.endpoint("public")
+    until_answered(endpoint)
+    fault("replica:die")
+    empty = aiplatform.Endpoint.create(display_name="empty")
+    with pytest.raises(exceptions.GoogleAPICallError):
+        empty.predict(instances=[do("who")])
+    assert not lines[-1].fault
+    assert requests.get(admin, timeout=30).json()["faults"][0]["struck"] == 0
+    with pytest.raises(exceptions.ServiceUnavailable):
+        endpoint.predict(instances=[do("who")])
+    assert until_answered(endpoint)
+    assert requests.get(admin, timeout=30).json()["faults"][0]["struck"] == 1
+    empty.delete()
+
+
 def test_a_request_kills_its_container(vertex_plane):
     endpoint = vertex_plane.endpoint("public")
     before = until_answered(endpoint)

@@ -550,7 +550,7 @@ def test_of_two_last_versions_deleted_at_once_one_stays(tmp_path):
         store = Store()
         operations = Operations(store, no_fault)
         with Depot(tmp_path) as depot:
-            calls = Models(State(store, depot, operations, Settings()), lambda _: "image")
+            calls = Models(State(store, depot, operations, Settings()), lambda _: "image", lambda _: None)
             name = "projects/1/locations/us-central1/models/iris"
             for parent_model in ("", name):
                 request = messages.UploadModelRequest(parent=name.partition("/models")[0], parent_model=parent_model)

@@ -33,7 +33,7 @@ def test_replicas_answer_in_turn_with_the_platforms_environment(place, lines):
     assert set(AIP_VARIABLES) - {"AIP_ACCELERATOR_TYPE"} <= set(env)
     assert (env["SHAPE"], env["AIP_MODE"]) == ("round", "PREDICTION")
     assert env["STORAGE_EMULATOR_HOST"] == "http://127.0.0.1:1"
-    assert env["WHERE"] == "1000000000000000001/$(COLOUR)"
+    assert env["WHERE"] == "5/$(COLOUR)"
     assert env["CPR_SERVE_LOG_FORMAT"] == "text"
     assert seen[0]["argv"] == ["--id=77"]
     assert sorted(lines) == ["iris replica 0: ready", "iris replica 1: ready"]

@@ -84,7 +84,9 @@ def test_a_container_reads_the_artifacts_as_they_were_at_upload(vertex_plane, bu
     model.delete()
 
 
-def test_a_folder_of_this_machine_is_staged_by_the_sdk(vertex_plane, client, tmp_path):
+def test_a_folder_of_this_machine_is_staged_by_the_sdk(vertex_plane, client, tmp_path, monkeypatch):
+    # The SDK's own default bucket, whatever another test has told aiplatform.init.
+    monkeypatch.setattr(aiplatform.initializer.global_config, "_staging_bucket", None)
     (tmp_path / "model.txt").write_text("from a folder")
     vertex_plane.use("grpc")
     model = aiplatform.Model.upload(

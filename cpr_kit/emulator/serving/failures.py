@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from cpr_kit.emulator.errors import ApiError, failed_precondition
@@ -16,12 +17,19 @@ _NEVER_READY = (
 )
 
 
-def explain(container: Container | None, error: Exception, log: Path) -> ApiError:
-    """What became of a container that was to become ready; None: the engine could not even start it."""
+def explain(
+    container: Container | None, error: Exception, log: Path, *, names: Mapping[str, str] | None = None
+) -> ApiError:
+    """What became of a container that was to become ready; None: the engine could not even start it.
+
+    `names` has what the user calls the images that the engine knows by their ids.
+    """
     where = f"Model server logs can be found at {log}."
     seen = str(error)
     if isinstance(error, ContainerError):
         seen = seen.partition("\n")[0] if error.logs else seen
+    for identity, name in (names or {}).items():
+        seen = seen.replace(identity, name)
     if container is None:
         return failed_precondition(f"Model server exited unexpectedly. {where}\n\n{seen}")
     return failed_precondition("\n".join((f"{_cause(container)} {where}", "", seen, *_tail(container))))

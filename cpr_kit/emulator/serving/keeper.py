@@ -115,7 +115,7 @@ class Keeper:
                 return False
             remaining_s = max(self._deadline - time.monotonic(), 0.0)
             probes.wait_until_ready(
-                container, self._placement.spec, self._launch, timeout_s=remaining_s, interval_s=_POLL_S
+                container, self._placement.spec, self._launch, timeout_s=round(remaining_s, 1), interval_s=_POLL_S
             )
         except (CprError, OSError) as error:
             if not self._stopping.is_set():
@@ -131,7 +131,8 @@ class Keeper:
     def _not_ready(self, container: Container | None, error: Exception) -> None:
         if container is None:
             self._log.note(str(error).partition("\n")[0] if isinstance(error, ContainerError) else str(error))
-        self.failure = failures.explain(container, error, self._log.path)
+        names = {self._run.image: self._placement.spec.image_uri}
+        self.failure = failures.explain(container, error, self._log.path, names=names)
         self._report(f"not ready: {str(error).partition(chr(10))[0]}")
         self._signals.changed()
         # A deployment that fails for it ends here, with nothing done to the container or its log.

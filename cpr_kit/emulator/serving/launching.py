@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,16 +11,19 @@ from pathlib import Path
 
 from cpr_kit import contract
 from cpr_kit.contract import ContainerSpec, Deployment, Launch, Probe
+from cpr_kit.emulator import private
 from cpr_kit.emulator.errors import failed_precondition
 from cpr_kit.engine import platforms, ports
 from cpr_kit.engine.protocol import Engine, Image, Run
+from cpr_kit.engine.store import Store
 from cpr_kit.errors import CprError, SpecError
 from cpr_kit.harness import probes
 
 _VERTEX_PLATFORM = "linux/amd64"
 
-# Where an engine cannot map ports, two servers that are about to listen must not be told the same one.
-_taken: set[tuple[str, int]] = set()
+# Where an engine cannot map ports, two servers that are about to listen must not be told the same one, also by two
+# emulators: the open file that each is locked by. The system unlocks those of an emulator that was killed.
+_taken: dict[tuple[str, int], int] = {}
 _taking = threading.Lock()
 
 
@@ -58,7 +63,7 @@ def find_image(
     if image is None:
         raise failed_precondition(
             f"The image {spec.image_uri} is not there: the {engine.name} engine has no {reference}."
-            f" Build it: cpr build DIR -t {reference}"
+            f" Build it: {build_command(reference, engine)}"
         )
     if image.platform.startswith("linux/") and not platforms.matches(image.platform, _VERTEX_PLATFORM):
         report(f"{spec.image_uri} is for {image.platform}; Vertex AI would need one for {_VERTEX_PLATFORM}")
@@ -93,17 +98,54 @@ def take_port(engine: Engine, wanted: int) -> int:
     other = ports.free()
     if engine.listen_port(wanted, other) != other:
         return wanted
+    folder = Store.default().root / "ports"
     with _taking:
-        port = engine.listen_port(wanted, None)
-        while (engine.name, port) in _taken:
-            port = ports.free()
-        _taken.add((engine.name, port))
+        port = wanted
+        try:
+            private.folder(folder)
+            while (lock := _locked(folder / str(port))) is None or not _is_free(port, lock):
+                port = ports.free()
+        except OSError as error:
+            raise failed_precondition(
+                f"The container's port cannot be reserved in {folder} ({error.strerror}); set CPR_CACHE to a folder "
+                "that you can write to"
+            ) from error
+        _taken[engine.name, port] = lock
         return port
 
 
 def give_port(engine: Engine, port: int) -> None:
     with _taking:
-        _taken.discard((engine.name, port))
+        lock = _taken.pop((engine.name, port), None)
+        if lock is not None:
+            os.close(lock)
+
+
+def build_command(reference: str, engine: Engine) -> str:
+    """What makes an image that `engine` finds."""
+    command = f"cpr build DIR -t {reference}"
+    return command if engine.name == "docker" else f"{command} --engine {engine.name}"
+
+
+def _locked(path: Path) -> int | None:
+    """The open file; None where somebody else has it. It stays there: one that is removed could be locked twice."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        return None
+    except BaseException:
+        os.close(file)
+        raise
+    return file
+
+
+def _is_free(port: int, lock: int) -> bool:
+    if ports.is_free(port):
+        return True
+    os.close(lock)
+    return False
 
 
 def _pulled(engine: Engine, reference: str) -> Image | None:
