@@ -20,6 +20,7 @@ from cpr_kit.engine import ports
 _LONGEST_HEAD = 1 << 16
 _HEAD_S = 30.0
 _PIECE = 1 << 18
+_END_S = 0.1
 _REFUSAL = b"The emulator's registry answers container engines alone.\n"
 _REFUSED = (
     b"HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s"
@@ -81,10 +82,10 @@ class _Front:
 
     async def close(self) -> None:
         """Whatever is being passed on ends here."""
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:  # a cancelled one may have begun others
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=_END_S)
         await asyncio.sleep(0)  # in which the transports close their sockets
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
