@@ -70,8 +70,12 @@ def is_welcome(head: bytes) -> bool:
 class _Front:
     def __init__(self, registry: Path) -> None:
         self._registry = registry
+        # asyncio itself does not hold a connection's task once the client has gone.
+        self._open: set[asyncio.Task[Any] | None] = set()
 
     async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        self._open.add(task)
         try:
             with contextlib.suppress(OSError, EOFError, asyncio.LimitOverrunError, asyncio.TimeoutError):
                 await self._pass(reader, writer)
@@ -79,6 +83,8 @@ class _Front:
         except asyncio.CancelledError:
             writer.transport.abort()
             raise
+        finally:
+            self._open.discard(task)
 
     async def close(self) -> None:
         """Whatever is being passed on ends here."""
@@ -112,7 +118,7 @@ async def _either(*pumps: Coroutine[Any, Any, None]) -> None:
     """Until both ends were passed on, or one is gone."""
     tasks = [asyncio.ensure_future(pump) for pump in pumps]
     try:
-        await asyncio.gather(*tasks)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
     finally:
         for task in tasks:
             task.cancel()
