@@ -9,8 +9,6 @@ import pytest
 from cpr_kit import emulate as emulated
 from cpr_kit.errors import ConfigError, UsageError
 
-pytest.importorskip("google.cloud.aiplatform_v1")
-
 
 @pytest.fixture
 def emulate(tmp_path):

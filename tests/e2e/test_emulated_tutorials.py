@@ -15,7 +15,6 @@ from cpr_kit.engine.docker import DockerEngine
 from cpr_kit.engine.process import ProcessEngine
 from cpr_kit.engine.protocol import Build
 
-pytest.importorskip("google.cloud.aiplatform_v1")
 
 pytestmark = pytest.mark.heavy
 

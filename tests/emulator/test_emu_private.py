@@ -5,7 +5,6 @@ import os
 
 import pytest
 
-pytest.importorskip("google.cloud.aiplatform_v1")
 
 from cpr_kit.emulator import logs, private
 from cpr_kit.emulator.settings import Settings

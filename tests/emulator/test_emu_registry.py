@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 import requests
 
-pytest.importorskip("google.cloud.aiplatform_v1")
 
 from google.cloud import aiplatform
 

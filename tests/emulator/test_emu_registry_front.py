@@ -7,7 +7,6 @@ import threading
 
 import pytest
 
-pytest.importorskip("google.cloud.aiplatform_v1")
 
 from cpr_kit.emulator import registry_front
 
