@@ -11,6 +11,8 @@
     │   ├── MissingExtra                     an optional library
     │   └── EngineUnavailable                no container engine answers
     ├── BuildError                exit 1, 3  the image could not be built: step, last lines, why, what to do
+    ├── DeployError               exit 4     Vertex AI refused, or what was deployed does not hold: cause and remedy
+    │   └── RolledBack            exit 1     the new version failed its checks; the old one serves again
     ├── ContainerError            exit 1     a container died or never became healthy: its logs
     ├── StartError                exit 1     the model server could not start: cause and remedy
     └── PredictionError           exit 4     the model answered with an error
@@ -116,6 +118,26 @@ class RegistryError(CprError):
 
     def __init__(self, cause: str, remedy: str) -> None:
         super().__init__(f"{cause} | {remedy}")
+
+
+class DeployError(CprError):
+    """Vertex AI refused a call, or what was deployed did not hold what it was to hold: what it said, what to do."""
+
+    exit_code = 4
+
+    def __init__(self, cause: str, remedy: str) -> None:
+        super().__init__(f"{cause} | {remedy}")
+        self.cause = cause
+        self.remedy = remedy
+
+
+class RolledBack(DeployError):
+    """A new version failed the project's checks, or was slower than allowed. The old one serves again, alone."""
+
+    exit_code = 1
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(cause, "nothing of it is left; cpr run and cpr check show the version on this machine")
 
 
 class ContainerError(CprError):

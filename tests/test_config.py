@@ -65,7 +65,7 @@ def test_the_environment_wins_over_the_file(read):
     ("text", "message"),
     [
         ("[modle]", 'section "modle" is unknown; did you mean "model"?'),
-        ("[xyz]", "known are model, image, serve, check"),
+        ("[xyz]", "known are model, image, serve, deploy, check"),
         ("[model]\npredicter = 'p:P'", 'key "predicter" is unknown; did you mean "predictor"?'),
         ("[model]\npredictor = 1", "predictor is 1; it is a string"),
         ("[model]\ntrusted = 'yes'", "trusted is 'yes'; it is true or false"),

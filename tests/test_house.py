@@ -24,8 +24,9 @@ MAY_IMPORT = {
     "emulator": {"engine", "harness"},
     "compat": {"engine", "build", "harness", "runtime", "emulator"},
     "convert": {"runtime"},
+    "deploy": {"engine", "harness"},
     "migrate": {"engine", "build", "harness"},
-    "cli": {"engine", "build", "harness", "compat", "convert", "emulator", "migrate", "runtime"},
+    "cli": {"engine", "build", "harness", "compat", "convert", "deploy", "emulator", "migrate", "runtime"},
 }
 TOP_FILES_OF_RUNTIME = {"cpr_kit.contract", "cpr_kit.errors"}
 FINDER = ("cpr_kit.sdk", "cpr_kit.sdk.finder")
@@ -196,8 +197,10 @@ def test_the_readme_names_every_variable_that_the_code_reads():
 
 def variables():
     """Every environment variable of the kit's own, the platform's and upstream's that stands in the code."""
+    from cpr_kit import config_values
     from cpr_kit.config import ImageSection, ModelSection, ServeSection
     from cpr_kit.contract import AIP_VARIABLES
+    from cpr_kit.deploy_config import DeploySection
 
     found = set(AIP_VARIABLES)
     for path in FILES:
@@ -206,7 +209,7 @@ def variables():
         found |= {f"{kind}_MODULE", f"{kind}_CLASS"}
     for section, prefix in ((ModelSection, "CPR_MODEL"), (ImageSection, "CPR_IMAGE"), (ServeSection, "CPR_SERVE")):
         found |= {f"{prefix}_{name.upper()}" for name in section.__dataclass_fields__ if name != "env"}
-    return found
+    return found | set(config_values.variables(DeploySection, "CPR_DEPLOY_").values())
 
 
 def test_the_version_is_in_the_changelog():

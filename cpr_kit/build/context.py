@@ -9,12 +9,13 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from cpr_kit.build import ignore, index, lock, requirements, rules, template, wheel
+from cpr_kit.build import ignore, index, lock, requirements, template, wheel
 from cpr_kit.build.ignore import Ignore
 from cpr_kit.build.source import Source
 from cpr_kit.engine.manifest import tree_digest
 from cpr_kit.engine.reaper import FULL
 from cpr_kit.errors import SourceError
+from cpr_kit.serving_spec import is_foreign
 
 IMAGE = "image.json"
 DOCKERFILE = "Dockerfile"
@@ -42,7 +43,7 @@ def make(source: Source, folder: Path) -> dict[str, str]:
         date(folder)
         return {}
     text, arguments = template.render(source)
-    if rules.is_foreign(source.config):
+    if is_foreign(source.config):
         (folder / DOCKERFILE).write_text(text + template.labels(source, None), "utf-8")
         return arguments
     make_kit(folder, template.scripts(), needs(source))

@@ -16,12 +16,13 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from cpr_kit.build import context, ignore, index, reference, rules, template
+from cpr_kit.build import context, ignore, index, reference, template
 from cpr_kit.build.source import Source
 from cpr_kit.config import FILE, Config
 from cpr_kit.engine.manifest import file_digest
 from cpr_kit.engine.reaper import temporary_folder
 from cpr_kit.errors import UsageError
+from cpr_kit.serving_spec import is_foreign
 from cpr_kit.version import __version__
 
 README = "README.md"
@@ -104,7 +105,7 @@ def _make(source: Source, made: Path, folder: Path) -> None:
     arguments = context.make(source, made)
     (made / context.IMAGE).unlink(missing_ok=True)
     entry_point = None
-    if not rules.is_foreign(config):
+    if not is_foreign(config):
         (made / _CODE / FILE).unlink(missing_ok=True)  # the project's is beside the Dockerfile now
         entry_point = _write_entry_point(made / _CODE)
         shutil.rmtree(made / _INDEX)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cpr_kit.build import context, index, reference, rules, template, wheel
-from cpr_kit.build import spec as specs
+from cpr_kit import serving_spec as specs
+from cpr_kit.build import context, index, reference, template, wheel
 from cpr_kit.build.source import Source
 from cpr_kit.config import Config, ImageSection
 from cpr_kit.contract import ContainerSpec
@@ -36,7 +36,7 @@ def build(
             no_cache=no_cache,
         )
         built = engine.build(build, output)
-    if config.image.dockerfile or rules.is_foreign(config):
+    if specs.has_own_server(config):
         spec = specs.completed(spec, built, names_ports=config.image.names_ports)
     return spec
 

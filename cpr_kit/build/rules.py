@@ -9,19 +9,14 @@ from typing import Any
 
 from cpr_kit.config import Config, ImageSection, ModelSection, ServeSection
 from cpr_kit.errors import ConfigError
+from cpr_kit.serving_spec import FOREIGN, is_foreign
 
-FOREIGN = "foreign"
-"""The template of an image that has its own server: base, command and arguments, and nothing of the kit."""
 APP = "fastapi"
 """The template of the user's own ASGI application."""
 
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/@-]*\Z")
 _CLASSES = ("predictor", "preprocessor", "handler")
 _OF_AN_APP = ("workers", "request_timeout", "endpoint_kind", "max_body", "log_format")
-
-
-def is_foreign(config: Config) -> bool:
-    return config.image.template == FOREIGN and config.image.dockerfile is None
 
 
 def template(config: Config) -> str:

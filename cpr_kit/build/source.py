@@ -13,6 +13,7 @@ from cpr_kit.build.ignore import Ignore
 from cpr_kit.config import FILE, Config
 from cpr_kit.contract import Reference
 from cpr_kit.errors import SourceError
+from cpr_kit.serving_spec import is_foreign
 
 _REFERENCE = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*):([^\W\d]\w*)\Z")
 _REQUIRED = {
@@ -50,7 +51,7 @@ class Source:
         rules.check(config)
         if config.image.dockerfile is not None:
             return cls(config=config, dockerfile=_file(config, "dockerfile", config.image.dockerfile))
-        if rules.is_foreign(config):
+        if is_foreign(config):
             _check_artifacts(config)
             return cls(config=config)
         if not any((config.model.predictor, config.model.handler, config.model.app)):

@@ -14,10 +14,11 @@ from pathlib import Path
 
 from cpr_kit.build import rules
 from cpr_kit.build.source import Source
-from cpr_kit.config import Config, ImageSection, ServeSection
+from cpr_kit.config import ImageSection
 from cpr_kit.contract import check_environment
 from cpr_kit.engine.manifest import file_digest
 from cpr_kit.errors import ConfigError
+from cpr_kit.serving_spec import is_foreign, serving
 from cpr_kit.version import __version__
 
 INSTALLED = "_templates"
@@ -27,7 +28,6 @@ KIT_PACKAGES = ("fastapi",)
 ENTRYPOINT = ("python", "-m", "cpr_kit.runtime")
 
 _PACKAGE = Path(__file__).parents[1]
-_SERVE_NAMES = {"workers": "VERTEX_CPR_WEB_CONCURRENCY"}  # the name that upstream's images know
 _RESOLVED_LATER = re.compile(r"\$\([^()]*\)")
 _FORBIDDEN = {"\n": "a line break", "\r": "a carriage return", "\0": "a null character"}
 
@@ -82,7 +82,7 @@ def started(image: ImageSection) -> str:
 
 def arguments(source: Source) -> dict[str, str]:
     image = source.config.image
-    if rules.is_foreign(source.config):
+    if is_foreign(source.config):
         return {"BASE_IMAGE": image.base}
     return {
         "BASE_IMAGE": image.base,
@@ -94,24 +94,6 @@ def arguments(source: Source) -> dict[str, str]:
 def environment(source: Source) -> dict[str, str]:
     """What the model server reads: the user's classes, and how they are served."""
     return {**_model(source), **serving(source.config)}
-
-
-def serving(config: Config) -> dict[str, str]:
-    """The variables for what [serve] sets to something else than its default, and for pickles that are pinned."""
-    env = {}
-    if config.model.trusted_digests:
-        env["CPR_MODEL_TRUSTED_DIGESTS"] = ",".join(config.model.trusted_digests)
-    for key, default in ServeSection.defaults().items():
-        value = getattr(config.serve, key)
-        if value != default:
-            env[_SERVE_NAMES.get(key, f"CPR_SERVE_{key.upper()}")] = _text(value)
-    return env
-
-
-def _text(value: object) -> str:
-    if isinstance(value, tuple):
-        return ",".join(value)
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def labels(source: Source, code: str | None) -> str:

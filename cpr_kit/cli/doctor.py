@@ -8,7 +8,7 @@ import socket
 import sys
 import urllib.parse
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,8 @@ import click
 
 from cpr_kit.cli import options, terminal
 from cpr_kit.config import FILE, Config
-from cpr_kit.errors import CprError, LackingError
+from cpr_kit.errors import CprError, LackingError, UsageError
+from cpr_kit.finding import Finding
 
 if TYPE_CHECKING:
     from cpr_kit.engine.protocol import Engine
@@ -27,37 +28,47 @@ _TIMEOUT_S = 5
 _INDEX = "https://pypi.org/simple"
 _PYTHON = (3, 10)
 _MARKS = {True: ("ok  ", "green"), False: ("FAIL", "red")}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at. `remedy` is empty where nothing is wrong."""
-
-    name: str
-    passed: bool
-    detail: str
-    remedy: str = ""
+_NOTE = ("note", "yellow")
 
 
 @click.command("doctor")
 @options.folder
 @options.engine
+@click.option("--deploy", is_flag=True, help="Look at all that a deployment of the project needs, too.")
+@click.option("--region", "regions", multiple=True, metavar="REGION", help="With --deploy: in place of cpr.toml's.")
+@click.option("--no-run", is_flag=True, help="With --deploy: do not start the image here.")
 @options.json_flag
 @click.pass_context
-def command(context: click.Context, folder: Path, engine: str | None, as_json: bool) -> None:
+def command(
+    context: click.Context,
+    folder: Path,
+    engine: str | None,
+    deploy: bool,
+    regions: tuple[str, ...],
+    no_run: bool,
+    as_json: bool,
+) -> None:
     """Find what would fail, before it does.
 
-    Looks at this machine, and at the project in DIR if there is one. Exit code 3 when something is
-    missing; each finding says what to do.
+    Looks at this machine, and at the project in DIR if there is one. With --deploy also at Google Cloud, as
+    [deploy] of cpr.toml names it: credentials, API, permissions, quota, repository, image, artifacts, accounts
+    and the endpoint, in each region; then the image is started here and asked the project's [[check]] requests.
+    Nothing is changed. Exit code 3 when something is missing; each finding says what to do.
 
     \b
     Example:
       cpr doctor iris
+      cpr doctor iris --deploy
     """
-    found = list(_findings(folder.resolve(), engine))
+    if not deploy and (regions or no_run):
+        raise UsageError(f"{'--region' if regions else '--no-run'} belongs to --deploy, which is missing")
+    folder = folder.resolve()
+    found = list(_findings(folder, engine))
+    if deploy:
+        found += _of_deployment(folder, engine, regions, runs=not no_run)
     lines = []
     for finding in found:
-        mark, colour = _MARKS[finding.passed]
+        mark, colour = _NOTE if finding.note else _MARKS[finding.passed]
         lines.append(f"{click.style(mark, fg=colour)}  {finding.name}: {finding.detail}")
         if finding.remedy:
             lines.append(f"      do: {finding.remedy}")
@@ -65,6 +76,30 @@ def command(context: click.Context, folder: Path, engine: str | None, as_json: b
     value = {"passed": passed, "findings": [asdict(finding) for finding in found]}
     terminal.result(value, "\n".join(lines), as_json=as_json)
     context.exit(0 if passed else LackingError.exit_code)
+
+
+def _of_deployment(folder: Path, engine_name: str | None, regions: tuple[str, ...], *, runs: bool) -> Iterator[Finding]:
+    """The findings of each region; the image is one, and is started once."""
+    from cpr_kit import serving_spec
+    from cpr_kit.deploy import doctor, doctor_image, from_config
+    from cpr_kit.engine.choose import choose
+
+    try:
+        config = Config.read(folder)
+        engine = choose(engine_name).engine
+        targets = from_config.targets(config, serving_spec.known(config, engine), regions=regions)
+        names = [config.image.name, *(each.image for each in targets)]
+        image = next((each for each in names if each and engine.image(each)), targets[0].image)
+    except CprError as error:
+        yield Finding("deployment", False, str(error), "mend that, and look again")
+        return
+    for warning in dict.fromkeys(each for target in targets for each in from_config.warnings(config, target)):
+        yield Finding.noted("deployment", warning)
+    for target in targets:
+        for finding in doctor.findings(target, engine, image=image):
+            yield replace(finding, name=f"{target.region}: {finding.name}") if len(targets) > 1 else finding
+    if runs:
+        yield from doctor_image.local_run(targets[0], engine, image)
 
 
 def _findings(folder: Path, engine_name: str | None) -> Iterator[Finding]:

@@ -241,6 +241,8 @@ def _settings(texts: Sequence[str]) -> Any:
 
 
 def _value(text: str, kind: type, value: str) -> Any:
+    if kind is tuple:
+        return tuple(filter(None, (each.strip() for each in value.split(","))))
     try:
         return {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
     except (KeyError, ValueError):

@@ -26,15 +26,16 @@ def command(folder: Path, python: str | None, platform: str | None, upgrade: boo
     Example:
       cpr lock iris
     """
-    from cpr_kit.build import context, lock, rules
+    from cpr_kit.build import context, lock
     from cpr_kit.build.source import Source
     from cpr_kit.config import FILE, Config
     from cpr_kit.errors import SourceError
+    from cpr_kit.serving_spec import is_foreign
 
     config = Config.read(folder.resolve())
     config = replace(config, image=replace(config.image, platform=platform or config.image.platform))
     source = Source.read(config)
-    if rules.is_foreign(config):
+    if is_foreign(config):
         raise SourceError(config.folder / FILE, "names an image with its own server, into which nothing is installed")
     if source.dockerfile is not None:
         raise SourceError(source.dockerfile, "installs what it likes; a lock is for the kit's own templates")

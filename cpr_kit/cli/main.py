@@ -12,7 +12,8 @@ from cpr_kit.errors import CprError
 from cpr_kit.version import __version__
 
 COMMANDS = (
-    "init", "build", "serve", "run", "predict", "check", "doctor", "base", "convert", "lock", "migrate", "emulate",
+    "init", "build", "serve", "run", "predict", "check", "push", "mirror", "plan", "up", "status", "rollback", "down",
+    "logs", "iam", "doctor", "base", "convert", "lock", "migrate", "emulate",
 )  # fmt: skip
 _INTERRUPTED = 130
 

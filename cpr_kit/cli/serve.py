@@ -45,14 +45,15 @@ def command(
 
 
 def _launch(folder: Path, artifacts: str | None, port: int | None, env: tuple[str, ...]) -> Launch:
-    from cpr_kit.build import rules, spec, template
+    from cpr_kit import serving_spec as spec
+    from cpr_kit.build import template
     from cpr_kit.build.source import Source
     from cpr_kit.config import Config
     from cpr_kit.contract import LOG_FORMAT, Deployment, launch, parse_environment
     from cpr_kit.errors import UsageError
 
     config = Config.read(folder)
-    if config.image.dockerfile or rules.is_foreign(config):
+    if spec.has_own_server(config):
         raise UsageError(f"the server of {folder} is in its image alone; start it with: cpr run {folder}")
     source = Source.read(config)
     for warning in source.warnings:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cpr_kit import container_message
 from cpr_kit.build import image
-from cpr_kit.compat import container_message
 from cpr_kit.compat.cpr_config import ClassName, CprArguments
 from cpr_kit.compat.early import EarlyNames
 from cpr_kit.compat.own_dockerfile import OwnDockerfile

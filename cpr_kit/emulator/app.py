@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from cpr_kit.emulator import catalogue, logs
+from cpr_kit.emulator import catalogue, front, logs
 from cpr_kit.emulator import faults as faults_on_demand
 from cpr_kit.emulator.console import Call
 from cpr_kit.emulator.errors import ApiError
@@ -273,6 +273,17 @@ async def _start(proxy: Proxy) -> None:
         ) from error
 
 
+def _abortable(kind: Any) -> Any:
+    """Uvicorn's protocol, with what ends its connection in each request's scope."""
+
+    class Abortable(kind):  # type: ignore[misc]
+        def on_message_begin(self) -> None:
+            super().on_message_begin()
+            self.scope[front.ABORT] = self.transport.abort
+
+    return Abortable
+
+
 @contextlib.asynccontextmanager
 async def _serving(app: Any, listening: socket.socket, certificate: ServerCertificate | None = None) -> Any:
     """A uvicorn server on a socket that listens already; gives what makes the protocol of one connection."""
@@ -289,6 +300,7 @@ async def _serving(app: Any, listening: socket.socket, certificate: ServerCertif
         timeout_graceful_shutdown=_GRACE_S,
     )
     config.load()
+    config.http_protocol_class = _abortable(config.http_protocol_class)
     if certificate is not None:
         config.ssl = certificate.context
     server = uvicorn.Server(config)

@@ -33,6 +33,7 @@ CALLS: Mapping[str, tuple[str, ...]] = {
         *(f"objects.{verb}" for verb in ("insert", "get", "list", "delete", "copy", "rewrite", "compose", "patch")),
         *(f"buckets.{verb}" for verb in ("insert", "get", "list", "delete", "patch")),
     ),
+    "oauth2": ("token",),
 }
 """What a fault can be put on, by service; `replica` and `*` beside these."""
 OPERATIONS = frozenset(
@@ -91,10 +92,15 @@ def begins_operation(name: str) -> bool:
     return name == ANY or any(work == name or work.startswith(f"{name}.") for work in works)
 
 
+def has_location(name: str) -> bool:
+    """Whether a call, or one of a service's calls, is about a resource in a location; `name` is canonical."""
+    return name.partition(".")[0] not in ("storage", "oauth2")
+
+
 def suggestion(call: str) -> str:
     """The end of a sentence that says that there is no such call."""
     near = difflib.get_close_matches(_plain(call), _names(), n=3, cutoff=0.6)
     meant = dict.fromkeys(_names()[name].rpartition("Service.")[2] for name in near)
     if meant:
         return f": did you mean {' or '.join(meant)}?"
-    return ': it is a method such as predict or DeployModel, a service, storage, replica or "*"'
+    return ': it is a method such as predict or DeployModel, a service, storage, oauth2.token, replica or "*"'

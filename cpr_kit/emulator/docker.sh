@@ -57,10 +57,19 @@ push() {
 }
 
 pull() {
-    case $reference in *@*) refuse "$reference: pull it by its tag; a digest cannot be given to another name" ;; esac
+    # Only a registry can give an image a name with a digest: here it is the tag sha256-..., or in the engine its id.
+    name=$reference
+    case $reference in *@*)
+        name=${reference%@*} digest=${reference#*@} last=${reference%@*}
+        last=${last##*/}
+        case $last in *:*) name=${name%:*} ;; esac
+        if [ "$CPR_REGISTRY" = engine ]; then name=$digest; else name=$name:$(printf %s "$digest" | tr : -); fi
+        ;;
+    esac
     if [ "$CPR_REGISTRY" != engine ] && transfer; then
-        docker tag "$there" "$reference"
-    elif is_here; then
+        docker tag "$there" "$name" || return
+        if [ "$name" != "$reference" ]; then say "$reference has the name $name here"; fi
+    elif docker image inspect "$name" >/dev/null 2>&1; then
         say "$reference is in this machine's engine"
     else
         refuse "nobody has pushed $reference, and this machine's engine has no such image either"

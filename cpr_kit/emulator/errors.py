@@ -100,6 +100,10 @@ def already_exists(message: str) -> ApiError:
     return ApiError(Code.ALREADY_EXISTS, message)
 
 
+def aborted(message: str) -> ApiError:
+    return ApiError(Code.ABORTED, message)
+
+
 def failed_precondition(message: str) -> ApiError:
     return ApiError(Code.FAILED_PRECONDITION, message)
 

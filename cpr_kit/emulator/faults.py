@@ -4,8 +4,11 @@
                            predict:status=503:share=10%      one in ten is refused
                            DeployModel:fail="no room":count=1    the operation ends with this error, once
                            replica:die:after=100             a replica is killed at the 101st request
+                           DeployModel:lost:count=1          the call takes effect, its answer never arrives
+                           upload:location=europe-west4:status=503    in that location alone
 
-CALL is a method in any spelling, a service, `storage`, a method of it (`storage.objects.insert`), `replica` or `*`.
+CALL is a method in any spelling, a service, `storage`, a method of it (`storage.objects.insert`), `oauth2.token`,
+`replica` or `*`.
 """
 
 from __future__ import annotations
@@ -18,8 +21,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from cpr_kit.emulator.calls import ANY, REPLICA, begins_operation, canonical, suggestion
+from cpr_kit.emulator.calls import ANY, REPLICA, begins_operation, canonical, has_location, suggestion
 from cpr_kit.emulator.errors import ApiError, Code, not_found
+from cpr_kit.emulator.names import LOCATION
 from cpr_kit.errors import UsageError
 
 _PER_SECOND = {"ms": 1000.0, "s": 1.0, "m": 1 / 60}
@@ -33,10 +37,13 @@ _KEYS = {
     "fail": "fail=TEXT",
     "code": "code=9 or code=FAILED_PRECONDITION",
     "die": "die",
+    "lost": "lost",
+    "location": "location=europe-west4",
     "count": "count=N",
     "after": "after=N",
     "share": "share=10% or share=0.1",
 }
+_FLAGS = ("die", "lost")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +61,10 @@ class Fault:
     """The call's operation ends with this message and `code`."""
     die: bool = False
     """The replica that the request was for is killed."""
+    lost: bool = False
+    """The call takes effect. Its answer is `code`'s refusal, or, without one, never comes: the connection ends."""
+    location: str = ""
+    """Only calls for what is in this location."""
     count: int | None = None
     after: int = 0
     share: float = 1.0
@@ -67,10 +78,16 @@ class Fault:
     def refuses(self) -> bool:
         return self.code is not None and self.fail is None
 
+    @property
+    def ends(self) -> bool:
+        """Whether it ends what it strikes, so that no other such fault strikes with it."""
+        return self.code is not None or self.die or self.lost
+
     def __str__(self) -> str:
         """As `parse` takes it."""
         service, _, method = self.call.partition(".")
         options = {
+            "location": self.location or None,
             "latency": f"{_digits(self.latency_s * 1000)}ms" if self.latency_s else None,
             "status": str(self.http_status or (self.code.name if self.code else "")) if self.refuses else None,
             "message": self.message or None,
@@ -83,17 +100,22 @@ class Fault:
         }
         name = method if method and service != "storage" else self.call
         parts = [f"{key}={_quoted(value)}" for key, value in options.items() if value is not None]
-        return ":".join([name, *(["die"] if self.die else []), *parts])
+        return ":".join([name, *(flag for flag in _FLAGS if getattr(self, flag)), *parts])
 
 
 class FaultError(ApiError):
     """A refusal that a fault made; over REST a Retry-After header belongs to it where `retry_after_s` is set."""
 
     def __init__(self, fault: Fault) -> None:
-        assert fault.code is not None
-        super().__init__(fault.code, fault.message or f"A fault on demand: {fault}", http_status=fault.http_status)
+        text = fault.message or f"A fault on demand: {fault}"
+        super().__init__(fault.code or Code.UNAVAILABLE, text, http_status=fault.http_status)
         self.fault = fault
         self.retry_after_s = fault.retry_after_s
+
+    @property
+    def cuts(self) -> bool:
+        """No answer belongs to it: over HTTP the connection ends, which over gRPC is UNAVAILABLE."""
+        return self.fault.lost and self.fault.code is None
 
 
 @dataclass
@@ -103,8 +125,10 @@ class _Entry:
     seen: int = 0
     struck: int = 0
 
-    def covers(self, call: str) -> bool:
+    def covers(self, call: str, location: str) -> bool:
         pattern = self.fault.call
+        if self.fault.location not in ("", location):
+            return False
         if pattern == ANY:
             return call != REPLICA
         return call == pattern or call.startswith(f"{pattern}.")
@@ -151,48 +175,49 @@ class Faults:
             for entry in self._entries
         ]
 
-    def for_call(self, name: str, *, able: bool = True) -> Fault | None:
+    def for_call(self, name: str, location: str = "", *, able: bool = True) -> Fault | None:
         """What befalls this call as it comes in: the latencies together, and the first refusal. It counts.
 
         Not `able`: there is nothing to strike, so that the call is only met.
         """
-        return self._meet(name, [entry for entry in self._entries if entry.fault.fail is None], able=able)
+        return self._meet(name, location, [entry for entry in self._entries if entry.fault.fail is None], able=able)
 
-    def for_operation(self, name: str) -> Fault | None:
+    def for_operation(self, name: str, location: str = "") -> Fault | None:
         """What befalls the work that this call began: a fault with `fail`, which has a latency at most beside it."""
-        return self._meet(name, [entry for entry in self._entries if entry.fault.fail is not None])
+        return self._meet(name, location, [entry for entry in self._entries if entry.fault.fail is not None])
 
-    async def apply_before(self, name: str) -> Fault | None:
-        """Wait and refuse as `for_call` says. Raises FaultError. The fault is given back for the console."""
-        fault = self.for_call(name)
+    async def apply_before(self, name: str, location: str = "") -> Fault | None:
+        """Wait and refuse as `for_call` says. Raises FaultError. The fault is given back for the console; for one with
+        `lost`, which strikes once the call is done, the caller raises the FaultError.
+        """
+        fault = self.for_call(name, location)
         if fault is None:
             return None
         await asyncio.sleep(fault.latency_s)
-        if fault.code is not None:
+        if fault.code is not None and not fault.lost:
             raise FaultError(fault)
         return fault
 
-    async def apply_operation(self, name: str) -> None:
+    async def apply_operation(self, name: str, location: str = "") -> None:
         """Before the work of an operation (or of a batch job). Raises ApiError, which its end then carries."""
-        fault = self.for_operation(name)
+        fault = self.for_operation(name, location)
         if fault is None:
             return
         await asyncio.sleep(fault.latency_s)
         raise ApiError(fault.code or Code.FAILED_PRECONDITION, fault.fail or "")
 
-    def _meet(self, name: str, entries: list[_Entry], *, able: bool = True) -> Fault | None:
+    def _meet(self, name: str, location: str, entries: list[_Entry], *, able: bool = True) -> Fault | None:
         if not entries:
             return None
         call = canonical(name) or name
         met: Fault | None = None
         for entry in entries:
-            ends = entry.fault.code is not None or entry.fault.die
             # Of several that end the call only one strikes, so that counts follow each other: two 503, then a 429.
-            if not entry.covers(call) or (ends and met is not None and (met.code is not None or met.die)):
+            if not entry.covers(call, location) or (entry.fault.ends and met is not None and met.ends):
                 continue
             if entry.strikes(self._random, able):
                 latency = entry.fault.latency_s + (met.latency_s if met else 0.0)
-                met = dataclasses.replace(entry.fault if ends or met is None else met, latency_s=latency)
+                met = dataclasses.replace(entry.fault if entry.fault.ends or met is None else met, latency_s=latency)
         return met
 
 
@@ -235,7 +260,7 @@ def _build(call: str, options: Mapping[str, str | None]) -> Fault:
                 f'a fault on {call} has "{key}", which is nothing that it can have: {"; ".join(_KEYS.values())}. '
                 "A text with a colon in it stands in quotes"
             )
-        if bool(text) is (key == "die"):
+        if bool(text) is (key in _FLAGS):
             raise UsageError(f"a fault on {call}: write {_KEYS[key]}")
     _refuse_contradictions(call, name, options)
     status, code, share = options.get("status"), options.get("code"), options.get("share")
@@ -252,6 +277,8 @@ def _build(call: str, options: Mapping[str, str | None]) -> Fault:
         retry_after_s=_seconds("retry_after", retry_after) if retry_after is not None else None,
         fail=fail,
         die="die" in options,
+        lost="lost" in options,
+        location=options.get("location") or "",
         count=_number("count", options["count"], 1) if "count" in options else None,
         after=_number("after", options["after"], 0) if "after" in options else 0,
         share=_share(share) if share is not None else 1.0,
@@ -264,16 +291,27 @@ def _refuse_contradictions(call: str, name: str, options: Mapping[str, str | Non
     if missing := [(key, other) for key, other in needs.items() if key in given and other not in given]:
         key, other = missing[0]
         raise UsageError(f"a fault on {call} has {key}=, which belongs to {other}=: write {_KEYS[other]} too")
-    if name == REPLICA and given & {"status", "fail", "latency"}:
-        raise UsageError("a fault on a replica is die, with after=, count= or share=; for the rest, name a call")
+    if name == REPLICA and given & {"status", "fail", "latency", "lost"}:
+        raise UsageError(
+            "a fault on a replica is die, with after=, count=, share= or location=; for the rest, name a call"
+        )
     if "die" in given and name != REPLICA:
         raise UsageError(f"a fault on {call} has die, which is for replica alone: write replica:die")
     if {"status", "fail"} <= given:
         raise UsageError(
             f"a fault on {call} has status= (the call is refused) and fail= (its operation fails): take one"
         )
-    if not given & {"status", "fail", "latency", "die"}:
-        what = "die" if name == REPLICA else "latency=, status= or fail="
+    if {"lost", "fail"} <= given:
+        raise UsageError(
+            f"a fault on {call} has lost (the call's answer never arrives) and fail= (its operation fails): take one"
+        )
+    location = options.get("location")
+    if location is not None and not LOCATION.fullmatch(location):
+        raise UsageError(f"a fault on {call} has location={location}: it is a location's name such as europe-west4")
+    if location is not None and not has_location(name):
+        raise UsageError(f"a fault on {call} has location=, but what that call is about has no location in its name")
+    if not given & {"status", "fail", "latency", "die", "lost"}:
+        what = "die" if name == REPLICA else "latency=, status=, lost or fail="
         raise UsageError(f"a fault on {call} does not say what happens: give it {what}")
     if "fail" in given and not begins_operation(name):
         raise UsageError(f"a fault on {call} has fail=, but that call begins no operation: use status=")

@@ -39,6 +39,8 @@ class Kind(enum.Enum):
     TIME = "time"
     BOOL = "bool"
     LABELS = "labels"
+    LEVEL = "level"
+    """One of `choices`, which are in their order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,6 +215,9 @@ class _Parser:
             if value.text not in {"true", "false"}:
                 self._refuse(f'"{value.text}" is neither true nor false', value.at)
             return lambda message: (bool(field.of(message)) is (value.text == "true")) is (operator == "=")
+        if field.kind is Kind.LEVEL:
+            choice, compare = self._choice(field, value), _COMPARE[operator]
+            return lambda message: compare(field.choices.index(field.of(message)), choice)
         return self._enumeration(field, operator, value)
 
     def _moment(self, value: _Value) -> int:
@@ -221,9 +226,13 @@ class _Parser:
             self._refuse(f'"{value.text}" is no time as of RFC 3339, such as "2021-05-18T00:00:00Z"', value.at)
         return moment
 
-    def _enumeration(self, field: Field, operator: str, value: _Value) -> Predicate:
+    def _choice(self, field: Field, value: _Value) -> int:
         if value.text not in field.choices:
             self._refuse(f'"{value.text}" is none of {", ".join(field.choices)}', value.at)
+        return field.choices.index(value.text)
+
+    def _enumeration(self, field: Field, operator: str, value: _Value) -> Predicate:
+        self._choice(field, value)
         return lambda message: (_enum_name(message, field.path) == value.text) is (operator == "=")
 
     # What stands at the present place; spaces are passed over after each.

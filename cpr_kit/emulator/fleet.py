@@ -13,6 +13,7 @@ from typing import Any
 
 from cpr_kit.contract import Deployment
 from cpr_kit.emulator.errors import ApiError
+from cpr_kit.emulator.journal import Journal, Source
 from cpr_kit.emulator.predict.target import DeployedModel, Endpoint
 from cpr_kit.emulator.registry import Registry
 from cpr_kit.emulator.resources import containers, endpoints, versions
@@ -37,6 +38,7 @@ class Fleet:
     environment: Mapping[str, str]
     report: Callable[[str], None]
     images: Registry
+    journal: Journal = field(default_factory=Journal)
     _containers: dict[tuple[str, str], DeployedContainer] = field(default_factory=dict)
     _targets: dict[str, Endpoint | None] = field(default_factory=dict)
     _restoring: dict[tuple[str, str], asyncio.Task[None]] = field(default_factory=dict)
@@ -46,8 +48,13 @@ class Fleet:
         """What an upload takes of an image. Raises FAILED_PRECONDITION when it is nowhere."""
         return self.images.ingest(reference)
 
-    def make(self, model: Any, deployment: Deployment, *, replicas: int, required: int) -> DeployedContainer:
-        """A deployed model's containers, not started yet. `model` is a version of the registry, or has no name."""
+    def make(
+        self, model: Any, deployment: Deployment, *, replicas: int, required: int, logged: bool = True
+    ) -> DeployedContainer:
+        """A deployed model's containers, not started yet. `model` is a version of the registry, or has no name.
+
+        `logged`: what they write is at Cloud Logging too (DeployedModel.disable_container_logging).
+        """
         spec, liveness = containers.read(model.container_spec), containers.liveness(model.container_spec)
         if model.name:
             plan = {"model": model.name, "version": model.version_id}
@@ -63,6 +70,7 @@ class Fleet:
             extra_env=self._environment(deployment.project_number),
             logs=self.logs,
             liveness_probe=liveness if self.state.settings.liveness_probe else None,
+            said=self._recorder(model.name, deployment) if logged else _unheard,
         )
         ingested = self.state.store.value(f"image of {model.name}@{model.version_id}")
 
@@ -78,6 +86,17 @@ class Fleet:
     def attach(self, endpoint: str, deployed_model: str, container: DeployedContainer) -> None:
         self._containers[endpoint, deployed_model] = container
         self.changed(endpoint)
+
+    def _recorder(self, model: str, deployment: Deployment) -> Callable[[int, str], None]:
+        if not deployment.endpoint_id or not model:  # a batch job's, whose log is another resource's
+            return _unheard
+        source = Source(
+            project=deployment.project_number,
+            location=self.state.name(model).location,
+            endpoint=deployment.endpoint_id,
+            deployed_model=deployment.deployed_model_id,
+        )
+        return functools.partial(self.journal.add, source)
 
     async def remove(self, endpoint: str, deployed_model: str) -> None:
         """Let it finish the requests it has, and end it; once begun it goes on, whatever becomes of the caller."""
@@ -167,6 +186,7 @@ class Fleet:
                 deployment_of(endpoint.name, deployed),
                 replicas=deployed.dedicated_resources.min_replica_count,
                 required=1,
+                logged=not deployed.disable_container_logging,
             )
             await started(container)
         except ApiError as error:
@@ -195,6 +215,10 @@ async def started(container: DeployedContainer) -> None:
         with contextlib.suppress(Exception):
             await start
         raise
+
+
+def _unheard(_number: int, _line: str) -> None:
+    """Where a line goes that only the log's file has."""
 
 
 def deployment_of(endpoint: str, deployed: Any) -> Deployment:

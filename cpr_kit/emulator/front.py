@@ -22,6 +22,8 @@ _PRIVATE_HOST = re.compile(r"([^.]+)\.aiplatform\.googleapis\.com")
 _KIND = re.compile(r"/storage/v1/(?:b/[^/]+)?(/o)?(?:/(.+))?")
 _VERBS = {"POST": "insert", "PUT": "insert", "GET": "get", "HEAD": "get", "DELETE": "delete", "PATCH": "patch"}
 _CROSS_SITE = ("cross-site", "same-site")
+ABORT = "cpr.abort"
+"""In a request's scope: ends its connection at once."""
 
 
 class Front:
@@ -60,10 +62,15 @@ class Front:
             app = self._choose(scope, host)
             if app is self._storage:
                 await self._store(scope, receive, send)
+            elif app is self._google and google.gives_tokens(scope):
+                await self._give_token(scope, receive, send)
             else:
                 await app(scope, receive, send)
         except ApiError as error:
-            await refuse(send, error)
+            if isinstance(error, FaultError) and error.cuts:
+                await cut(scope, receive)
+            else:
+                await refuse(send, error)
 
     def _check(self, host: str, headers: Mapping[bytes, str]) -> None:
         if not (host in hosts.LOCAL or hosts.is_google(host) or self._also(host)):
@@ -106,10 +113,33 @@ class Front:
             async def note(message: Message) -> None:
                 if message["type"] == "http.response.start" and message["status"] >= 400:  # noqa: PLR2004
                     seen.status = str(message["status"])
-                await send(message)
+                if seen.lost is None:
+                    await send(message)
 
             await self._service.strike(method, seen)
             await self._storage(scope, receive, note)
+
+    async def _give_token(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A credential that has expired, or was revoked, is refused here: a fault with `status`."""
+        with self._service.seen("REST", "token", "") as seen:
+            try:
+                await self._service.strike("oauth2.token", seen)
+            except FaultError as error:
+                seen.status = str(error.http_status)
+                await google.token_refusal(error.http_status, error.message)(scope, receive, send)
+                return
+            await self._google(scope, receive, _nobody if seen.lost else send)
+
+
+async def _nobody(_: Message) -> None:
+    """Where an answer goes that is lost."""
+
+
+async def cut(scope: Scope, receive: Receive) -> None:
+    """End the connection of a request, without an answer."""
+    scope[ABORT]()
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def storage_call(scope: Scope) -> tuple[str, str]:

@@ -16,7 +16,8 @@ _MAX_LABEL = 64
 _LABEL_RULE = f"lower case letters, digits, _ and - alone, {_MAX_LABEL} at most"
 _NAME = re.compile(r"projects/([^/]+)/locations/([^/]+)(?:/(.+))?")
 _PROJECT = re.compile(r"[a-z0-9.:-]{1,63}")
-_LOCATION = re.compile(r"[a-z]+(-[a-z0-9]+)*|global")
+LOCATION = re.compile(r"[a-z]+(-[a-z0-9]+)*|global")
+_LOCATED = re.compile(r"(?:^|/)locations/([^/:]+)")
 _MAX_DISPLAY_NAME = 128
 _MAX_LABELS = 64
 
@@ -89,7 +90,7 @@ class Name:
 def parse(text: str, projects: Projects, collection: str = "") -> Name:
     """The name with the project's number. Raises ApiError for one that is not in `collection`."""
     match = _NAME.fullmatch(text)
-    if not match or not _LOCATION.fullmatch(match[2]):
+    if not match or not LOCATION.fullmatch(match[2]):
         wanted = f"projects/PROJECT/locations/LOCATION{f'/{collection}/ID' if collection else ''}"
         raise invalid_argument(f'"{text}" is no resource name of the form {wanted}')
     name = Name(projects.number(match[1]), match[2], match[3] or "")
@@ -97,6 +98,12 @@ def parse(text: str, projects: Projects, collection: str = "") -> Name:
     if collection and (len(parts) != 2 or parts[0] != collection or not parts[1]):  # noqa: PLR2004
         raise invalid_argument(f'"{text}" is no name of one of the {collection}')
     return name
+
+
+def location_of(text: str) -> str:
+    """The location in a resource's name, or "" where it has none."""
+    found = _LOCATED.search(text)
+    return found[1] if found else ""
 
 
 def new_id(digits: int = _ID_DIGITS) -> str:

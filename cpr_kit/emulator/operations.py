@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from google.longrunning import operations_pb2
+from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import Message
 
 from cpr_kit.emulator import errors
 from cpr_kit.emulator.errors import ApiError, Code, not_found
-from cpr_kit.emulator.names import new_id
+from cpr_kit.emulator.names import location_of, new_id
 from cpr_kit.emulator.store import Store
 
 Operation = Any
@@ -50,13 +51,13 @@ class _Kind:
 
 @dataclass
 class Operations:
-    """`before` is called with an operation's call before its work, and may raise: faults on demand."""
+    """`before` is called with an operation's call and location before its work, and may raise: faults on demand."""
 
     store: Store
-    before: Callable[[str], Awaitable[None]]
+    before: Callable[[str, str], Awaitable[None]]
     report: Callable[[str], None] = print
     _kinds: dict[str, _Kind] = field(default_factory=dict)
-    _running: dict[str, tuple[asyncio.Task[None], str, Plan]] = field(default_factory=dict)
+    _running: dict[str, tuple[asyncio.Task[None], str, Job]] = field(default_factory=dict)
     _unwritten: dict[str, Operation] = field(default_factory=dict)
     _closing: bool = False
 
@@ -89,7 +90,11 @@ class Operations:
 
     def running(self, *calls: str) -> Iterable[Plan]:
         """The plans of the operations of these calls that have not ended."""
-        return [plan for _, call, plan in self._running.values() if call in calls]
+        return [job.plan for _, call, job in self._running.values() if call in calls]
+
+    def requests(self, *calls: str) -> Iterable[Any]:
+        """The requests of the operations of these calls that have not ended."""
+        return [job.request for _, call, job in self._running.values() if call in calls]
 
     def get(self, name: str) -> Operation:
         operation = self._unwritten.get(name) or self._table.get(name)
@@ -133,12 +138,12 @@ class Operations:
 
     def _begin(self, call: str, job: Job) -> None:
         task = asyncio.get_running_loop().create_task(self._run(call, job), name=job.name)
-        self._running[job.name] = (task, call, job.plan)
+        self._running[job.name] = (task, call, job)
         task.add_done_callback(lambda _: self._running.pop(job.name, None))
 
     async def _run(self, call: str, job: Job) -> None:
         try:
-            await self.before(call)
+            await self.before(call, location_of(job.name))
             commit = await self._kinds[call].work(job)
             with self.store.transaction():
                 self._end(job.name, commit())
@@ -170,6 +175,11 @@ class Operations:
 
 def _ended(operation: Operation, result: Message | ApiError) -> Operation:
     operation.done = True
+    metadata = operation.metadata
+    kind = descriptor_pool.Default().FindMessageTypeByName(metadata.TypeName())
+    message = message_factory.GetMessageClass(kind).FromString(metadata.value)
+    message.generic_metadata.update_time.GetCurrentTime()
+    metadata.Pack(message)
     if isinstance(result, ApiError):
         operation.error.code, operation.error.message = result.code, result.message
     else:

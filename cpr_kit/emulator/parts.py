@@ -124,10 +124,16 @@ class Parts:
     def _fronts(self, service: Service, api: Rest) -> None:
         shared: dict[str, Any] = {
             "storage": storage_application(
-                self.state.depot, number_of=lambda project: self.state.projects.number(project or self._project)
+                self.state.depot,
+                number_of=lambda project: self.state.projects.number(project or self._project),
+                denied=self._settings.denied_permissions,
             ),
             "google_hosts": google.application(
-                self.state.projects.number, id_of=self.state.projects.id, project=self._project
+                self.state.projects.number,
+                id_of=self.state.projects.id,
+                project=self._project,
+                settings=self._settings,
+                journal=self.fleet.journal,
             ),
         }
         self.front = front.Front(

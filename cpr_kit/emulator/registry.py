@@ -28,7 +28,7 @@ from cpr_kit.emulator.errors import ApiError, failed_precondition
 from cpr_kit.emulator.serving.launching import build_command
 from cpr_kit.engine import ports
 from cpr_kit.engine.docker import DockerEngine
-from cpr_kit.engine.protocol import Engine
+from cpr_kit.engine.protocol import Engine, Image
 from cpr_kit.engine.reaper import guarded
 from cpr_kit.engine.registry import ENGINE, is_googles
 from cpr_kit.errors import CprError, UsageError
@@ -116,7 +116,7 @@ class Registry:
         """What a model version keeps of its image, for `resolve`. Raises FAILED_PRECONDITION when it is nowhere."""
         with _told(reference):
             pushed = self._find(reference)
-            image = self._there.image(reference)
+            image = self._named(reference)
             if pushed is not None:
                 identity = self._take(pushed)
                 if image is not None and image.id != identity:
@@ -128,6 +128,14 @@ class Registry:
             if image is not None:
                 return image.id
             raise failed_precondition(self._nowhere(reference))
+
+    def _named(self, reference: str) -> Image | None:
+        """The engine's own. Where images stay in it, a push answers with an image's id for its digest."""
+        image = self._there.image(reference)
+        _, at, digest = reference.partition("@")
+        if image is None and at and self.address == ENGINE:
+            image = self._there.image(digest)
+        return image
 
     def resolve(self, reference: str, ingested: str | None) -> str:
         """The id of the image that a version has, in the engine by then. `ingested` None: as `reference` is now."""
@@ -192,8 +200,17 @@ class Registry:
         return image.id
 
     def _nowhere(self, reference: str) -> str:
-        build = build_command(reference, self._there)
+        name, at, digest = reference.partition("@")
+        build = build_command(name, self._there)
         engine = f"this machine's {self._there.name} engine"
+        if at:
+            why = f"nobody has pushed {digest[:_SHORT]} under that name to the emulator's registry ({self.address})"
+            if self.address == ENGINE:
+                why = f"{engine} has no image {digest[:_SHORT]}"
+            return (
+                f"The image {reference} is not found: {why}. Build it: {build}; push it, and name the digest that the "
+                "push answers with."
+            )
         if self.address == ENGINE:
             return f"The image {reference} is not found: {engine} has none of that name. Build it: {build}"
         if is_googles(reference):

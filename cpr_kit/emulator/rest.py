@@ -14,7 +14,7 @@ from google.cloud.location import locations_pb2
 from google.longrunning import operations_pb2
 
 from cpr_kit.contract import MAX_BODY
-from cpr_kit.emulator import transcoding
+from cpr_kit.emulator import front, transcoding
 from cpr_kit.emulator.catalogue import Binding, Catalogue, Method
 from cpr_kit.emulator.errors import ApiError, Code, invalid_argument, not_found
 from cpr_kit.emulator.faults import FaultError
@@ -78,6 +78,9 @@ class Rest:
         try:
             answer = await self._answer(scope, headers, receive)
         except ApiError as error:
+            if isinstance(error, FaultError) and error.cuts:
+                await front.cut(scope, receive)
+                return
             answer = _refusal(error)
         except Exception as error:  # noqa: BLE001 - a caller gets Google's form of an error, whatever is wrong
             answer = _refusal(failure(error, self._service.fleet.report))
@@ -120,8 +123,7 @@ class Rest:
             return answer
         if verb == "StreamRawPredict":
             stream = await _while_there(receive, self._predictions.stream(endpoint, body, headers))
-            seen.answered(stream.status)
-            return stream
+            return _kept(stream, seen)
         if verb == "Explain":
             self._predictions.explain(endpoint, str(_object(body).get("deployedModelId") or ""))
         return self._predictions.direct(endpoint, verb[0].lower() + verb[1:])  # type: ignore[arg-type]
@@ -159,9 +161,7 @@ class Rest:
             query = scope["query_string"].decode("latin-1")
             wanted = (path or "") + (f"?{query}" if query else "")
             answering = self._predictions.invoke(endpoint, wanted, body, headers, model or "")
-            answer = await _while_there(receive, answering)
-            seen.answered(answer.status)
-            return answer
+            return _kept(await _while_there(receive, answering), seen)
 
     async def _body(self, endpoint: Endpoint, headers: Mapping[str, str], receive: Receive) -> bytes:
         """No more of a body is read than the endpoint lets through."""
@@ -186,9 +186,9 @@ class Rest:
             seen.method, seen.resource = method.short, resource_of(request)
             await self._service.strike(method.name, seen)
             message = await self._service.call(method, request, HOLD_S)
-        if isinstance(message, operations_pb2.Operation):
-            begun = beta and not method.name.startswith("Operations.")
-            beta = self._service.state.operations.is_beta(message.name, mark=begun)
+            if isinstance(message, operations_pb2.Operation):
+                begun = beta and not method.name.startswith("Operations.")
+                beta = self._service.state.operations.is_beta(message.name, mark=begun)
         as_numbers = any("enum-encoding=int" in value for name, value in query if name.endswith("alt"))
         content = transcoding.write(message, enums_as_numbers=as_numbers, beta=beta)
         return Answer(status=200, headers={"content-type": "application/json; charset=UTF-8"}, body=content)
@@ -211,6 +211,14 @@ class Rest:
         if others:
             raise not_found(f"{verb} {path} is no call of the API; this path takes {', '.join(others)}.")
         raise not_found(f"{verb} {path} is no call that the emulator knows, which has {SERVED}.")
+
+
+def _kept(stream: StreamAnswer, seen: Seen) -> StreamAnswer:
+    """One that nobody will get is closed, which tells the container."""
+    seen.answered(stream.status)
+    if seen.lost is not None:
+        stream.close()
+    return stream
 
 
 def _mixed_in(call: str, kind: type[Any], name: str, query: list[tuple[str, str]], body: bytes) -> tuple[Method, Any]:

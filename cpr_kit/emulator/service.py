@@ -16,7 +16,7 @@ from google.cloud.location import locations_pb2
 from google.longrunning import operations_pb2
 from google.protobuf.empty_pb2 import Empty
 
-from cpr_kit.emulator import listing
+from cpr_kit.emulator import listing, names, permissions
 from cpr_kit.emulator.calls import REPLICA
 from cpr_kit.emulator.catalogue import Method
 from cpr_kit.emulator.console import Call
@@ -49,6 +49,13 @@ class Seen:
     status: str = "OK"
     message: str = ""
     fault: str = ""
+    lost: FaultError | None = None
+    """What the caller gets in place of the answer, once the call is done."""
+
+    def lose(self) -> None:
+        """Raises FaultError in place of an answer that is lost."""
+        if self.lost is not None:
+            raise self.lost
 
     def answered(self, status: int) -> None:
         """A container's own HTTP status, where that is the caller's too."""
@@ -108,6 +115,7 @@ class Service:
         seen = Seen(method, resource)
         try:
             yield seen
+            seen.lose()
         except ApiError as error:
             seen.status, seen.message = error.code.name, error.message
             raise
@@ -130,14 +138,16 @@ class Service:
                 )
 
     async def strike(self, method: str, seen: Seen) -> None:
-        """The fault that was asked for on this call, if any."""
+        """The fault that was asked for on this call, if any, and the refusal of a caller who may not make it."""
         try:
-            fault = await self.faults.apply_before(method)
+            fault = await self.faults.apply_before(method, names.location_of(seen.resource))
         except FaultError as error:
             seen.fault = str(error.fault)
             raise
         if fault is not None:
             seen.fault = str(fault)
+            seen.lost = FaultError(fault) if fault.lost else None
+        permissions.check(method, seen.resource, self.state.settings.denied_permissions)
 
     async def strike_replica(self, endpoint: Endpoint, seen: Seen) -> None:
         """A replica dies as a request comes for it, where that was asked for."""
@@ -145,7 +155,7 @@ class Service:
         containers = (self.fleet.get(endpoint.name, identity) for identity in identities)
         # Asked before the fault is: it does not strike where nothing can die, and `choose` takes turns.
         container = next((each for each in containers if each is not None and each.ready_replicas), None)
-        fault = self.faults.for_call(REPLICA, able=container is not None)
+        fault = self.faults.for_call(REPLICA, names.location_of(endpoint.name), able=container is not None)
         if fault is None or container is None:
             return
         seen.fault = str(fault)

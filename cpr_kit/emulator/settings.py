@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from cpr_kit.emulator.quotas import Quotas
 from cpr_kit.errors import UsageError
 
 _WEEK_S = 7 * 86_400.0
@@ -55,6 +56,9 @@ class Settings:
     """A batch job fails when more than this share of its rows failed. 1: only when all of them did."""
     scale_to_zero_message: str = "Model is not yet ready for inference. Please try again later."
 
+    compare_etags: bool = True
+    """An update with the etag of an older state is refused (ABORTED), as the fields' descriptions have it."""
+
     # What this machine does instead.
     max_replicas: int = _from(1, 1000, default_factory=lambda: max(os.cpu_count() or 1, 1))
     """The replicas of a deployed model that are really started: min_replica_count, but no more than these."""
@@ -62,6 +66,12 @@ class Settings:
     """How long an undeployed model may take for the requests it has."""
     hold_s: float = _from(0.0, _WEEK_S, default=30.0)
     """How long GetOperation and GetBatchPredictionJob wait for the end, so that the SDK need not poll."""
+    denied_permissions: tuple[str, ...] = ()
+    """Permissions that no caller has, by name: what needs one is refused, and testIamPermissions says so."""
+    missing: tuple[str, ...] = ()
+    """What is not there: a service account's address, a repository as LOCATION/NAME, a service's name."""
+    quotas: tuple[str, ...] = ()
+    """Limits as custom_model_serving_cpus=8, or custom_model_serving_cpus@europe-west4=8 for one region."""
     page_size: int = _from(1, 100_000, default=100)
     """Entries of a list's page when the caller does not say."""
 
@@ -71,3 +81,4 @@ class Settings:
             low, high = each.metadata.get("range", (value, value))
             if not low <= value <= high:
                 raise UsageError(f"the setting {each.name} must be from {low} to {high}, not {value}")
+        Quotas(self.quotas)

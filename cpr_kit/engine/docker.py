@@ -85,7 +85,7 @@ class DockerEngine:
         import docker
 
         try:
-            attrs = self._client.images.get(reference).attrs
+            attrs = self._client.images.get(registry.here(reference)).attrs
         except docker.errors.ImageNotFound:
             return None
         except docker.errors.APIError as exc:
@@ -123,9 +123,9 @@ class DockerEngine:
             raise BuildError(f"import of {reference}", ("the engine took the archive, but has no such image",))
         return image
 
-    def push(self, reference: str, output: Output) -> str:
-        """The image's digest in the registry."""
-        return registry.push(self._client.api, reference, output)
+    def push(self, reference: str, output: Output, *, auth: Mapping[str, str] | None = None) -> str:
+        """The image's digest in the registry. `auth` goes before what `docker login` left."""
+        return registry.push(self._client.api, reference, output, auth=auth)
 
     def pull(self, reference: str, output: Output) -> None:
         registry.pull(self._client.api, reference, output)

@@ -90,6 +90,14 @@ class ProcessEngine:
             platform=_platform(),
         )
 
+    def tag(self, source: str, target: str) -> None:
+        """Give an image a second name. Raises LackingError when this engine does not have it."""
+        record = self._find(source)
+        if record is None:
+            raise LackingError(f"the process engine has no image {source}; build it: cpr build DIR -t {source}")
+        name = _name(target)
+        self._store.write(name, {**record, "name": name})
+
     def remove_image(self, reference: str) -> None:
         record = self._find(reference)
         if record is not None:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cpr_kit.build import context, eject, rules, spec, template
+from cpr_kit import serving_spec as spec
+from cpr_kit.build import context, eject, rules, template
 from cpr_kit.build.source import Source
 from cpr_kit.config import Config, ImageSection, ModelSection, ServeSection
 from cpr_kit.contract import ContainerSpec, Reference

@@ -30,6 +30,8 @@ class Server(BaseHTTPRequestHandler):
         if do == "hold":
             print("held", flush=True)
             released.wait()
+        if do == "say":
+            print("\n".join(request["lines"]), flush=True)
         if do == "sicken":
             sick.add(request["path"])
         if do == "heal":

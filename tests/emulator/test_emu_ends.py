@@ -17,7 +17,7 @@ from cpr_kit.emulator.threads import apart
 from cpr_kit.engine.choose import choose
 
 
-async def nothing(_call):
+async def nothing(*_):
     pass
 
 

@@ -52,6 +52,18 @@ DEPLOY = "EndpointService.DeployModel"
         ),
         ("replica:die:after=100", Fault(call="replica", die=True, after=100)),
         ("*:latency=1s", Fault(call="*", latency_s=1)),
+        ("deploy:lost:count=1", Fault(call=DEPLOY, lost=True, count=1)),
+        (
+            "deploy:lost:status=504:message=too slow",
+            Fault(call=DEPLOY, lost=True, code=Code.DEADLINE_EXCEEDED, http_status=504, message="too slow"),
+        ),
+        (
+            "upload:location=europe-west4:status=UNAVAILABLE:count=3",
+            Fault(call="ModelService.UploadModel", location="europe-west4", code=Code.UNAVAILABLE, count=3),
+        ),
+        ("*:location=global:latency=1s", Fault(call="*", location="global", latency_s=1)),
+        ("replica:die:location=us-east1", Fault(call="replica", die=True, location="us-east1")),
+        ("token:status=400", Fault(call="oauth2.token", code=Code.INVALID_ARGUMENT, http_status=400)),
         ("EndpointService:fail=x", Fault(call="EndpointService", code=Code.FAILED_PRECONDITION, fail="x")),
     ],
 )  # fmt: skip
@@ -90,7 +102,7 @@ def test_the_calls_are_the_services_own():
     for service, methods in calls.CALLS.items():
         client = getattr(aiplatform_v1, f"{service}Client", None)
         if client is None:
-            assert service in {"Operations", "storage"}
+            assert service in {"Operations", "storage", "oauth2"}
             continue
         for method in methods:
             if method == "Invoke":  # of REST alone, which the SDK has no method for
@@ -117,7 +129,15 @@ def test_what_can_fail_later_is_what_answers_an_operation():
         ("predct:latency=1s", '"predct", which is no call: did you mean Predict'),
         ("DeployModl:fail=x", "did you mean DeployModel"),
         ("xyzzy:latency=1s", "a method such as predict or DeployModel"),
-        ("predict", "does not say what happens: give it latency=, status= or fail="),
+        ("predict", "does not say what happens: give it latency=, status=, lost or fail="),
+        ("predict:location=us-east1", "does not say what happens"),
+        ("predict:lost=yes", "write lost"),
+        ("deploy:lost:fail=x", "take one"),
+        ("replica:lost", "name a call"),
+        ("upload:location=:status=503", "write location=europe-west4"),
+        ("upload:location=Europe West:status=503", "such as europe-west4"),
+        ("storage:location=us-east1:status=503", "has no location in its name"),
+        ("token:location=us-east1:status=503", "has no location in its name"),
         ("replica", "give it die"),
         ("predict:latency=200", "a number with ms, s or m behind it"),
         ("predict:latency=-1s", "a number with ms, s or m behind it"),
@@ -181,6 +201,10 @@ ANY_FAULT = st.one_of(
     ),
     st.builds(Fault, call=st.just(DEPLOY), code=st.sampled_from(Code), fail=MESSAGES, **COUNTS),
     st.builds(Fault, call=st.just("replica"), die=st.just(True), **COUNTS),
+    st.builds(
+        Fault, call=st.just(DEPLOY), lost=st.just(True), code=st.none() | st.sampled_from(Code),
+        location=st.sampled_from(["", "us-central1"]), **COUNTS,
+    ),
 )  # fmt: skip
 
 
@@ -236,6 +260,24 @@ def test_what_cannot_be_struck_is_not_counted_as_struck():
     assert not any(found.for_call("replica", able=False) for _ in range(3))
     assert found.entries()[0]["struck"] == 0
     assert found.for_call("replica")
+
+
+def test_a_location_is_the_only_one_that_is_struck():
+    found = Faults([parse("upload:location=us-east1:status=503:count=1"), parse("deploy:location=us-east1:fail=x")])
+    upload = "ModelService.UploadModel"
+    assert [bool(found.for_call(upload, where)) for where in ("", "us-central1", "us-east1", "us-east1")] == [
+        False, False, True, False,
+    ]  # fmt: skip
+    assert [bool(found.for_operation(DEPLOY, where)) for where in ("us-central1", "us-east1")] == [False, True]
+    assert found.entries()[0]["calls"] == 2
+
+
+def test_a_lost_answer_is_no_refusal_before_the_call():
+    found = Faults([parse("deploy:lost:status=503:count=1"), parse("deploy:lost:count=1")])
+    met = [asyncio.run(found.apply_before(DEPLOY)) for _ in range(3)]
+    assert [fault and fault.lost for fault in met] == [True, True, None]
+    assert [FaultError(fault).cuts for fault in met[:2]] == [False, True]
+    assert FaultError(met[1]).code is Code.UNAVAILABLE
 
 
 def test_counts_of_several_refusals_follow_each_other():

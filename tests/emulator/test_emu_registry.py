@@ -135,8 +135,24 @@ class TestRegistry:
             docker_engine.pull(f"{NAME}:never", lambda _: None)
         with pytest.raises(LackingError, match="there is no image"):
             docker_engine.push(f"{NAME}:never", lambda _: None)
-        with pytest.raises(RegistryError, match="by its digest"):
+        with pytest.raises(RegistryError, match="only what was pushed is there"):
             docker_engine.pull(f"{NAME}@sha256:{'0' * 64}", lambda _: None)
+
+    def test_what_was_pushed_is_pulled_by_its_digest(self, emulator, docker_engine, image):
+        identity = image("one")
+        digest = docker_engine.push(f"{NAME}:1", lambda _: None)
+        name = f"{NAME}@{digest}"
+        assert docker_engine.image(name) is None
+        docker_engine.remove_image(f"{NAME}:1")
+        assert docker_engine.image(identity) is None
+        for pull in (lambda: docker_engine.pull(name, lambda _: None), lambda: docker("pull", name)):
+            pull()
+            found = docker_engine.image(name)
+            assert (found.id, found.reference) == (identity, name)
+            assert names_of(docker_engine, identity) == {f"{NAME}:{digest.replace(':', '-')}"}
+            docker_engine.remove_image(f"{NAME}:{digest.replace(':', '-')}")
+        model = aiplatform.Model.upload(display_name="tiny", serving_container_image_uri=name)
+        assert model.container_spec.image_uri == name
 
     def test_the_docker_client_pushes_there_and_pulls_from_there(self, emulator, docker_engine, image):
         identity = image("one")
@@ -267,6 +283,19 @@ class TestRegistry:
 
 @pytest.mark.engine
 class TestIngestion:
+    def test_where_images_stay_in_the_engine_its_ids_are_the_digests(
+        self, docker_engine, image, monkeypatch, tmp_path, notes
+    ):
+        monkeypatch.setattr(registry, "PROGRAMS", ())
+        made = Registry(tmp_path / "images", tmp_path, notes.append)
+        made.start(docker_engine)
+        first = image("one")
+        digest = push(docker_engine, made.address, monkeypatch)
+        image("two")
+        assert made.resolve(f"{NAME}@{digest}", made.ingest(f"{NAME}@{digest}")) == first
+        with pytest.raises(ApiError, match="docker engine has no image sha256:0000"):
+            made.ingest(f"{NAME}@sha256:{'0' * 64}")
+
     def test_what_was_pushed_counts_before_the_engines_own(self, started, docker_engine, image, monkeypatch, notes):
         first = image("one")
         push(docker_engine, started.address, monkeypatch)
@@ -301,6 +330,22 @@ class TestIngestion:
         first = image("one")
         digest = push(docker_engine, started.address, monkeypatch)
         assert started.resolve(f"{NAME}@{digest}", None) == first
+
+    def test_a_digest_means_what_was_pushed_whatever_the_tag_has_become(
+        self, started, docker_engine, image, monkeypatch
+    ):
+        first = image("one")
+        digest = push(docker_engine, started.address, monkeypatch)
+        second = image("two")
+        push(docker_engine, started.address, monkeypatch)
+        assert started.resolve(f"{NAME}@{digest}", started.ingest(f"{NAME}@{digest}")) == first != second
+
+    def test_a_digest_that_nobody_has_pushed(self, started, image):
+        identity = image("one")
+        for digest in (identity, f"sha256:{'0' * 64}"):
+            with pytest.raises(ApiError, match=f"nobody has pushed {digest[:19]} under that name") as caught:
+                started.ingest(f"{NAME}@{digest}")
+            assert caught.value.code.name == "FAILED_PRECONDITION"
 
     def test_what_the_engine_alone_has(self, started, docker_engine, image):
         first = image("one")
@@ -508,7 +553,6 @@ def test_a_login_takes_all_of_its_password(client):
     [
         (("push", "-a", NAME), "one tag at a time"),
         (("push", NAME, "--all-tags"), "one tag at a time"),
-        (("pull", f"{NAME}@sha256:{'0' * 64}"), "by its tag"),
         (("build", "--push", "-t", f"{NAME}:1", "."), f"docker push {NAME}:1"),
         (("buildx", "build", f"--tag={NAME}:1", "--output", "type=registry", "."), f"docker push {NAME}:1"),
     ],

@@ -305,8 +305,10 @@ def test_aliases_are_merged_for_a_version_that_is_named(transport, models):
 
 def test_an_update_of_the_model_is_one_of_all_its_versions(transport):
     made = upload(model_id="iris", labels={"team": "botany", "stage": "test"})
-    upload(parent_model="iris", labels={"age": "new", "stage": "mine"})
-    made.update(display_name="flowers", description="of all kinds", labels={"stage": "live"})
+    upload(parent_model="iris", labels={"age": "new", "stage": "mine"})  # which takes "default" from the first
+    aiplatform.Model(made.resource_name).update(
+        display_name="flowers", description="of all kinds", labels={"stage": "live"}
+    )
     first, second = aiplatform.Model("iris@1"), aiplatform.Model("iris@2")
     for version in (first, second):
         assert (version.display_name, version.description) == ("flowers", "of all kinds")
@@ -543,7 +545,7 @@ def test_aliases_that_many_move_are_in_one_place(models, parent):
 def test_of_two_last_versions_deleted_at_once_one_stays(tmp_path):
     """Both calls are taken before the work of either begins, which no client can time."""
 
-    async def no_fault(_):
+    async def no_fault(*_):
         pass
 
     async def run():

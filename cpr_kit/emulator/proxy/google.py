@@ -17,8 +17,13 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cpr_kit.emulator.errors import ApiError, Code, invalid_argument, not_found, unimplemented
+from cpr_kit.emulator.journal import Journal
 from cpr_kit.emulator.proxy import credentials, hosts, tokens
+from cpr_kit.emulator.proxy.access import Access
+from cpr_kit.emulator.proxy.bodies import json_object
+from cpr_kit.emulator.proxy.log_entries import LogEntries
 from cpr_kit.emulator.proxy.metadata import ROOT, Metadata
+from cpr_kit.emulator.settings import Settings
 
 _OAUTH = "oauth2.googleapis.com"
 _WWW = "www.googleapis.com"
@@ -26,13 +31,20 @@ _STS = "sts.googleapis.com"
 _IAM = "iamcredentials.googleapis.com"
 _PROJECTS = "cloudresourcemanager.googleapis.com"
 _OPENID = "openidconnect.googleapis.com"
+_ACCOUNTS = "iam.googleapis.com"
+_REPOSITORIES = "artifactregistry.googleapis.com"
+_SERVICES = "serviceusage.googleapis.com"
+_LOGS = "logging.googleapis.com"
 
-HOSTS = frozenset({_OAUTH, _WWW, _STS, _IAM, _PROJECTS, _OPENID, *hosts.METADATA})
+HOSTS = frozenset(
+    {_OAUTH, _WWW, _STS, _IAM, _PROJECTS, _OPENID, _ACCOUNTS, _REPOSITORIES, _SERVICES, _LOGS, *hosts.METADATA}
+)
 
 _JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105 - a name
 _ACCESS_TOKEN_TYPE = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a name
 _LONGEST_LIFETIME_S = 12 * 3600
+_SERVER_FAULT = 500
 
 
 def serves(scope: Scope) -> bool:
@@ -42,6 +54,17 @@ def serves(scope: Scope) -> bool:
         # Storage's own JSON API has www.googleapis.com as an old name.
         return host != _WWW or scope["path"].startswith("/oauth2/")
     return host in hosts.LOCAL and asks_metadata(scope)
+
+
+def gives_tokens(scope: Scope) -> bool:
+    """Whether a request is for an access token, by whichever grant."""
+    return scope["method"] == "POST" and (_host(scope), scope["path"]) in ((_OAUTH, "/token"), (_STS, "/v1/token"))
+
+
+def token_refusal(status: int, description: str) -> Response:
+    """In the words of RFC 6749: a client's fault is the grant's, any other the server's."""
+    code = "invalid_grant" if status < _SERVER_FAULT else "internal_failure"
+    return _oauth_error(code, description, status)
 
 
 def asks_metadata(scope: Scope) -> bool:
@@ -56,6 +79,8 @@ def application(
     id_of: Callable[[str], str] = lambda number: number,
     project: str = "emulator",
     region: str = "us-central1",
+    settings: Settings | None = None,
+    journal: Journal | None = None,
 ) -> ASGIApp:
     """The app for all requests that `serves` is true of.
 
@@ -65,10 +90,17 @@ def application(
     email = credentials.email_of(project)
     metadata = Metadata(project=project, number=number_of(project), region=region, email=email)
     tokens_app = _routed(Tokens(email).routes())
+    settings = settings or Settings()
+    access = Access(settings, number_of)
+    log = LogEntries(journal or Journal(), settings, number_of, id_of)
     by_host: dict[str, ASGIApp] = {
         **dict.fromkeys((_OAUTH, _WWW, _STS, _OPENID), tokens_app),
         _IAM: _routed([Route("/v1/{name:path}", _iam, methods=["GET", "POST"])]),
-        _PROJECTS: _routed(Projects(number_of, id_of).routes()),
+        _PROJECTS: _routed([*access.projects(), *Projects(number_of, id_of).routes()]),
+        _ACCOUNTS: _routed(access.accounts()),
+        _REPOSITORIES: _routed(access.repositories()),
+        _SERVICES: _routed(access.services()),
+        _LOGS: _routed(log.routes()),
     }
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -205,7 +237,7 @@ async def _iam(request: Request) -> Response:
         return JSONResponse({"locations": [], "encodedLocations": "0x0"})  # no boundary: google-auth looks no further
     if "/serviceAccounts/" not in request.path_params["name"] or request.method != "POST":
         raise not_found(f"{request.url.path} is no service account of the emulator")
-    body = await _json(request)
+    body = await json_object(request)
     if method == "generateAccessToken":
         if not (scopes := body.get("scope")):
             raise invalid_argument("Request must contain at least one scope.")
@@ -227,20 +259,10 @@ def _lifetime(text: str) -> int:
     return int(number)
 
 
-async def _json(request: Request) -> dict[str, Any]:
-    try:
-        value = json.loads(await request.body() or b"{}")
-    except (ValueError, RecursionError):
-        raise invalid_argument("Invalid JSON payload received.") from None
-    if not isinstance(value, dict):
-        raise invalid_argument("Invalid JSON payload received: it must be an object.")
-    return value
-
-
 async def _fields(request: Request) -> dict[str, str]:
     """A form's fields, as OAuth sends them, or a JSON object's, which Google takes too."""
     if request.headers.get("content-type", "").startswith("application/json"):
-        return {name: str(value) for name, value in (await _json(request)).items()}
+        return {name: str(value) for name, value in (await json_object(request)).items()}
     text = (await request.body()).decode("utf-8", "replace")
     return dict(parse_qsl(text))
 

@@ -9,8 +9,15 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from cpr_kit.emulator import masks, names
-from cpr_kit.emulator.errors import ApiError, failed_precondition, invalid_argument, not_found
+from cpr_kit.emulator import masks, names, permissions
+from cpr_kit.emulator.errors import (
+    ApiError,
+    already_exists,
+    failed_precondition,
+    invalid_argument,
+    not_found,
+    permission_denied,
+)
 from cpr_kit.emulator.fleet import Fleet, deployment_of, started
 from cpr_kit.emulator.messages import (
     DeployedModel,
@@ -25,6 +32,7 @@ from cpr_kit.emulator.messages import (
     UndeployModelResponse,
 )
 from cpr_kit.emulator.operations import Commit, Job, Operation
+from cpr_kit.emulator.quotas import Quotas
 from cpr_kit.emulator.resources import versions
 from cpr_kit.emulator.resources.endpoints import Endpoints, check_split, kind
 from cpr_kit.emulator.resources.state import State, now
@@ -73,10 +81,31 @@ class Deployments:
         versions.check_servable(model)
         _check_resources(request.deployed_model)
         self._check_kind(endpoint, model)
+        self._check_account(request.deployed_model.service_account)
         identity = self._new_id(endpoint, request.deployed_model.id)
         check_split(_split(request, identity), {each.id for each in endpoint.deployed_models} | {identity})
+        self._check_quota(endpoint.name, request.deployed_model)
         plan = {"endpoint": endpoint.name, "id": identity, "model": model.name, "version": model.version_id}
         return self._state.operations.start("DeployModel", endpoint.name, request, plan, DeployModelOperationMetadata())
+
+    def _check_account(self, email: str) -> None:
+        """Who deploys with an account of the user's own must be allowed to act as it (DeployedModel.service_account)"""
+        if email and permissions.ACT_AS in self._state.settings.denied_permissions:
+            raise permission_denied(
+                f"You do not have permission to act as service_account: {email}. (or the resource may not exist)."
+            )
+
+    def _check_quota(self, endpoint: str, deployed: Any) -> None:
+        name = self._state.name(endpoint)
+        there = self._state.endpoints.under(f"{name.parent}/endpoints/")
+        others = [each.dedicated_resources for other in there for each in other.deployed_models]
+        coming = self._state.operations.requests("DeployModel")
+        others += [
+            each.deployed_model.dedicated_resources
+            for each in coming
+            if self._state.name(each.endpoint).parent == name.parent
+        ]
+        Quotas(self._state.settings.quotas).check(deployed.dedicated_resources, others, name.location)
 
     def _new_id(self, endpoint: Any, given: str) -> str:
         identity = given or names.new_id()
@@ -85,7 +114,7 @@ class Deployments:
         moving = self._state.operations.running("DeployModel", "UndeployModel")
         coming = {plan["id"] for plan in moving if plan["endpoint"] == endpoint.name}
         if identity in coming | {each.id for each in endpoint.deployed_models}:
-            raise invalid_argument(f"A DeployedModel with the id {identity} is at the endpoint already.")
+            raise already_exists(f"The DeployedModel {identity} already exists at the Endpoint {endpoint.name}.")
         return identity
 
     def _check_kind(self, endpoint: Any, model: Any) -> None:
@@ -113,6 +142,7 @@ class Deployments:
             deployment_of(plan["endpoint"], deployed),
             replicas=resources.min_replica_count,
             required=resources.required_replica_count or resources.min_replica_count,
+            logged=not deployed.disable_container_logging,
         )
         await started(container)
 

@@ -28,7 +28,7 @@ from cpr_kit.emulator.messages import (
     UpdateEndpointOperationMetadata,
 )
 from cpr_kit.emulator.operations import Commit, Job, Operation
-from cpr_kit.emulator.resources.state import State, etag, now
+from cpr_kit.emulator.resources.state import State, check_etag, etag, now
 
 MUTABLE = {"display_name", "description", "labels", "traffic_split", "predict_request_response_logging_config"}
 _OUTPUT_ONLY = ("dedicated_endpoint_dns", "model_deployment_monitoring_job", "satisfies_pzs", "satisfies_pzi")
@@ -145,6 +145,7 @@ class Endpoints:
 
     def update(self, request: Any) -> Any:
         endpoint = self.find(request.endpoint.name)
+        check_etag(self._state, request.endpoint.etag, (endpoint.etag,), endpoint.name)
         masks.apply(endpoint, request.endpoint, request.update_mask, allowed=MUTABLE)
         names.check_display_name(endpoint.display_name)
         names.check_labels(dict(endpoint.labels))
@@ -154,6 +155,7 @@ class Endpoints:
     def update_slowly(self, request: Any) -> Operation:
         """The one field that only this call may change (UpdateEndpointLongRunningRequest)."""
         endpoint = self.find(request.endpoint.name)
+        check_etag(self._state, request.endpoint.etag, (endpoint.etag,), endpoint.name)
         blocked = sorted(
             field.name
             for field, value in request.endpoint.ListFields()

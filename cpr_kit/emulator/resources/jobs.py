@@ -176,7 +176,7 @@ class Jobs:
 
     async def _run(self, name: str) -> None:
         try:
-            await self._state.operations.before("CreateBatchPredictionJob")
+            await self._state.operations.before("CreateBatchPredictionJob", names.location_of(name))
             outcome = await self._work(self._find(name))
         except ApiError as error:
             self._end(name, "FAILED", error)

@@ -32,7 +32,7 @@ from cpr_kit.emulator.messages import (
 from cpr_kit.emulator.names import Name
 from cpr_kit.emulator.operations import Commit, Job, Operation
 from cpr_kit.emulator.resources import containers, versions
-from cpr_kit.emulator.resources.state import MANAGED_BUCKET, State, etag, now
+from cpr_kit.emulator.resources.state import MANAGED_BUCKET, State, check_etag, now
 from cpr_kit.emulator.resources.versions import DEFAULT
 
 OF_MODEL = {"display_name", "description", "labels"}
@@ -45,8 +45,6 @@ _OUTPUT_ONLY = (
     *("supported_deployment_resources_types", "supported_input_storage_formats", "supported_output_storage_formats"),
 )
 """Fields that only the service fills in; a caller's are passed over (AIP-203)."""
-_INPUTS = ("jsonl", "bigquery", "csv", "tf-record", "tf-record-gzip", "file-list")
-_OUTPUTS = ("jsonl", "bigquery")
 
 
 class Models:
@@ -169,7 +167,7 @@ class Models:
         model.create_time.CopyFrom(others[0].create_time if others else present)
         for stamp in (model.update_time, model.version_create_time, model.version_update_time):
             stamp.CopyFrom(present)
-        _describe(model)
+        versions.describe(model)
         self._state.versions.put(f"{name}@{version}", model)
         versions.assign(self._state, name, version, aliases)
         return model
@@ -201,11 +199,11 @@ class Models:
         """
         for key, value in versions.labels(self._state, model.name).items():
             model.labels.setdefault(key, value)
+        model.etag = versions.etag_of(self._state, model)
         for endpoint, deployed in versions.deployed(self._state, model.name, model.version_id):
             model.deployed_models.add(endpoint=endpoint, deployed_model_id=deployed)
         if versioned:
             model.name = f"{model.name}@{model.version_id}"
-        model.etag = etag(model)
         return model
 
     # Change
@@ -227,6 +225,9 @@ class Models:
 
     def _update_version(self, name: Name, request: Any) -> Any:
         model = versions.find(self._state, name)
+        check_etag(
+            self._state, request.model.etag, (versions.etag_of(self._state, model),), f"{model.name}@{model.version_id}"
+        )
         masks.apply(model, request.model, request.update_mask, allowed=OF_VERSION)
         names.check_labels(dict(model.labels))
         model.version_update_time.CopyFrom(now())
@@ -235,6 +236,9 @@ class Models:
 
     def _update_model(self, name: Name, request: Any) -> Any:
         model = versions.find(self._state, replace(name, rest=name.rest.partition("@")[0]))
+        # The SDK's Model.update sends the etag of whichever version it was made of.
+        present = [versions.etag_of(self._state, each) for each in versions.of(self._state, model.name)]
+        check_etag(self._state, request.model.etag, present, model.name)
         changed = Model(
             display_name=model.display_name,
             description=model.description,
@@ -379,20 +383,3 @@ def managed_uri(state: State, plan: Any) -> str:
     name = state.name(plan["model"], "models")
     bucket = MANAGED_BUCKET.format(number=name.project)
     return f"gs://{bucket}/{name.location}/models/{name.id}/{plan['version']}/artifacts"
-
-
-def _describe(model: Any) -> None:
-    """The fields that a custom container's model has from the service."""
-    if not model.HasField("container_spec"):
-        return
-    del model.supported_deployment_resources_types[:]
-    model.supported_deployment_resources_types.append(Model.DeploymentResourcesType.Value("DEDICATED_RESOURCES"))
-    del model.supported_input_storage_formats[:], model.supported_output_storage_formats[:]
-    model.supported_input_storage_formats.extend(_INPUTS)
-    model.supported_output_storage_formats.extend(_OUTPUTS)
-    if model.artifact_uri and not model.supported_export_formats:
-        artifact = Model.ExportFormat.ExportableContent.Value("ARTIFACT")
-        model.supported_export_formats.add(id="custom-trained", exportable_contents=[artifact])
-    if not model.model_source_info.copy:
-        model.model_source_info.source_type = 2  # CUSTOM
-    model.predict_schemata.SetInParent()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from cpr_kit.emulator import listing, names
+from cpr_kit.emulator.errors import aborted
 from cpr_kit.emulator.messages import BatchPredictionJob, Endpoint, Model
 from cpr_kit.emulator.names import Name, Projects
 from cpr_kit.emulator.operations import Operations
@@ -67,3 +68,14 @@ def etag(message: Any) -> str:
     copy.CopyFrom(message)
     copy.etag = ""
     return hashlib.sha256(copy.SerializeToString(deterministic=True)).hexdigest()[:16]
+
+
+def check_etag(state: State, given: str, present: Collection[str], name: str) -> None:
+    """For consistent read-modify-write updates; "if not set, a blind overwrite update happens" (Endpoint.etag,
+    Model.etag). `present` are those that are up to date. Raises ABORTED for another one (AIP-154).
+    """
+    if given and given not in present and state.settings.compare_etags:
+        raise aborted(
+            f'The etag "{given}" is not the present one of {name}, which has changed since it was read. Read it again '
+            "and repeat the update with the etag that it has now, or leave the etag out to overwrite whatever is there."
+        )

@@ -8,11 +8,14 @@ from typing import Any
 
 from cpr_kit.emulator import names
 from cpr_kit.emulator.errors import failed_precondition, invalid_argument, not_found
+from cpr_kit.emulator.messages import Model
 from cpr_kit.emulator.names import Name
-from cpr_kit.emulator.resources.state import State
+from cpr_kit.emulator.resources.state import State, etag
 
 DEFAULT = "default"
 """Exactly one version of a model has this alias."""
+_INPUTS = ("jsonl", "bigquery", "csv", "tf-record", "tf-record-gzip", "file-list")
+_OUTPUTS = ("jsonl", "bigquery")
 
 
 def of(state: State, model: str) -> list[Any]:
@@ -110,3 +113,29 @@ def check_unused(state: State, model: str, versions: Iterable[str]) -> None:
 def check_servable(model: Any) -> None:
     if not model.HasField("container_spec"):
         raise invalid_argument(f"The Model {model.name}@{model.version_id} has no container_spec, so it cannot serve.")
+
+
+def etag_of(state: State, model: Any) -> str:
+    """Of a version as it is kept, with the labels of its model. Where it is deployed is the endpoints' to say."""
+    shown = Model()
+    shown.CopyFrom(model)
+    for key, value in labels(state, model.name).items():
+        shown.labels.setdefault(key, value)
+    return etag(shown)
+
+
+def describe(model: Any) -> None:
+    """The fields that a custom container's model has from the service."""
+    if not model.HasField("container_spec"):
+        return
+    del model.supported_deployment_resources_types[:]
+    model.supported_deployment_resources_types.append(Model.DeploymentResourcesType.Value("DEDICATED_RESOURCES"))
+    del model.supported_input_storage_formats[:], model.supported_output_storage_formats[:]
+    model.supported_input_storage_formats.extend(_INPUTS)
+    model.supported_output_storage_formats.extend(_OUTPUTS)
+    if model.artifact_uri and not model.supported_export_formats:
+        artifact = Model.ExportFormat.ExportableContent.Value("ARTIFACT")
+        model.supported_export_formats.add(id="custom-trained", exportable_contents=[artifact])
+    if not model.model_source_info.copy:
+        model.model_source_info.source_type = 2  # CUSTOM
+    model.predict_schemata.SetInParent()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -50,7 +51,12 @@ class Keeper:
         self._port = launching.take_port(engine, placement.spec.port)
         self._run, self._launch = launching.plan(placement, image, self._port)
         self._wake = threading.Event()
-        self._log = LogFile(placement.log(number), ended=self._wake.set, report=self._report)
+        self._log = LogFile(
+            placement.log(number),
+            ended=self._wake.set,
+            report=self._report,
+            said=functools.partial(placement.said, number),
+        )
         self._container: Container | None = None
         self.failure: ApiError | None = None
         self.replica = Replica(

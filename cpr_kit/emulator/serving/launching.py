@@ -44,6 +44,8 @@ class Placement:
     logs: Path
     extra_env: Mapping[str, str] = field(default_factory=dict)
     liveness_probe: Probe | None = None
+    said: Callable[[int, str], None] = lambda _, __: None
+    """Gets each line of each replica, by its number, from any thread."""
 
     def log(self, number: int) -> Path:
         """Named for the endpoint too: a deployed model's id is unique within it alone."""

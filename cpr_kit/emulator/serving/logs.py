@@ -15,10 +15,21 @@ _LAG_S = 0.1
 
 
 class LogFile:
-    """Follows one container after another. `ended` is called from a thread when a container has ended."""
+    """Follows one container after another. `ended` is called from a thread when a container has ended.
 
-    def __init__(self, path: Path, *, ended: Callable[[], None], report: Callable[[str], None]) -> None:
+    `said` gets each of a container's lines, as the file does.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        ended: Callable[[], None],
+        report: Callable[[str], None],
+        said: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self.path = path
+        self._said = said
         self._ended = ended
         self._report = report
         self._follower: _Follower | None = None
@@ -32,7 +43,7 @@ class LogFile:
     def follow(self, container: Container) -> None:
         self.close()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._follower = _Follower(container, self.path, self._ended, self._report)
+        self._follower = _Follower(container, self.path, self._ended, self._report, self._said)
 
     def again(self) -> None:
         """The container was started again."""
@@ -48,8 +59,14 @@ class LogFile:
 
 class _Follower:
     def __init__(
-        self, container: Container, path: Path, ended: Callable[[], None], report: Callable[[str], None]
+        self,
+        container: Container,
+        path: Path,
+        ended: Callable[[], None],
+        report: Callable[[str], None],
+        said: Callable[[str], None],
     ) -> None:
+        self._said = said
         self._container = container
         self._path = path
         self._ended = ended
@@ -97,4 +114,5 @@ class _Follower:
         for number, line in enumerate(lines):
             if number >= self._written:
                 file.write(f"{line}\n")
+                self._said(line)
                 self._written = number + 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -25,11 +25,14 @@ _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _HUNG_UP, _NOT_ALLOWED = 499, 405
 
 
-def application(depot: Depot, *, number_of: Callable[[str], str] = lambda _: "123456789012") -> ASGIApp:
+def application(
+    depot: Depot, *, number_of: Callable[[str], str] = lambda _: "123456789012", denied: Collection[str] = ()
+) -> ASGIApp:
     """/storage/v1, /upload/storage/v1, /download/storage/v1, /batch/storage/v1 and GET /BUCKET/OBJECT.
 
     `number_of` gives the number of the project that a bucket was made in, "" for one that the depot made: the SDK
     compares it with its own project's before it uses a staging bucket. It raises ApiError for what is no project.
+    `denied` are the permissions that testPermissions does not answer with.
     """
     objects = ObjectCalls(depot.objects)
 
@@ -37,7 +40,7 @@ def application(depot: Depot, *, number_of: Callable[[str], str] = lambda _: "12
         return await batch(request, app)
 
     routes = [
-        *BucketCalls(depot.objects, number_of).routes(),
+        *BucketCalls(depot.objects, number_of, denied).routes(),
         *objects.routes(),
         *UploadCalls(depot.objects, depot.uploads).routes(),
         Route("/batch/storage/v1", together, methods=["POST"]),

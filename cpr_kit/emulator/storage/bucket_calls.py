@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from cpr_kit.emulator import permissions
 from cpr_kit.emulator.errors import ApiError
 from cpr_kit.emulator.storage import errors, listing, names, wire
 from cpr_kit.emulator.storage.conditions import NONE, Conditions
@@ -18,8 +19,9 @@ from cpr_kit.emulator.storage.records import POLICY, PROJECT, Bucket, bucket_fie
 
 
 class BucketCalls:
-    def __init__(self, objects: Objects, number_of: Callable[[str], str]) -> None:
+    def __init__(self, objects: Objects, number_of: Callable[[str], str], denied: Collection[str] = ()) -> None:
         self._objects = objects
+        self._denied = denied
         self._number_of = number_of
 
     def routes(self) -> list[Route]:
@@ -88,10 +90,10 @@ class BucketCalls:
         return self._policy(await run_in_threadpool(change, name, policy, NONE, whole=False))
 
     async def test_permissions(self, request: Request) -> Response:
-        """All that are asked for: nothing is forbidden here."""
+        """All that are asked for but those that a setting denies."""
         await run_in_threadpool(self._objects.bucket, wire.path(request, "bucket"))
-        asked = request.query_params.getlist("permissions")
-        return wire.answer({"kind": "storage#testIamPermissionsResponse", "permissions": asked})
+        found = permissions.granted(request.query_params.getlist("permissions"), self._denied)
+        return wire.answer({"kind": "storage#testIamPermissionsResponse", "permissions": found})
 
     async def service_account(self, request: Request) -> Response:
         address = f"service-{self._number(wire.path(request, 'project'))}@gs-project-accounts.iam.gserviceaccount.com"

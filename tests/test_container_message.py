@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cpr_kit.compat import container_message
+from cpr_kit import container_message
 from cpr_kit.contract import ContainerSpec, Probe
 from cpr_kit.errors import MissingExtra, SpecError
 

@@ -1,0 +1,318 @@
+"""From image to endpoint, for a notebook or a step of a pipeline: plan, up, rollback, down, status, logs.
+
+    from cpr_kit.deploy import api
+
+    print(render.plan(api.plan("iris")))
+    api.up("iris", canary=10, progress=print)
+
+A project is its folder, or a Config that was read from one. Where it has several regions, all are worked on at once;
+`progress` gets a region and a line. Everything is found again by its name, so a call that was cut off is made again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+
+from cpr_kit import serving_spec
+from cpr_kit.config import Config
+from cpr_kit.contract import ContainerSpec
+from cpr_kit.deploy import apply, artifacts, from_config, many, rules
+from cpr_kit.deploy import down as removal
+from cpr_kit.deploy import logs as logging
+from cpr_kit.deploy import rollback as returning
+from cpr_kit.deploy import status as statuses
+from cpr_kit.deploy.apply import Outcome
+from cpr_kit.deploy.calls import Caller, Report
+from cpr_kit.deploy.images import OneImage
+from cpr_kit.deploy.logs import Entry, Query
+from cpr_kit.deploy.many import Progress, RegionsFailed, Results, Stop
+from cpr_kit.deploy.network import NetworkStep
+from cpr_kit.deploy.network import steps as network_steps
+from cpr_kit.deploy.pace import Pace, PacedVertex
+from cpr_kit.deploy.plan import RegionPlan
+from cpr_kit.deploy.plan_file import Plan, check_holds
+from cpr_kit.deploy.registry.mirror import mirror
+from cpr_kit.deploy.registry.push import push
+from cpr_kit.deploy.status import Contents, RegionStatus, Status
+from cpr_kit.deploy.target import Target
+from cpr_kit.deploy.vertex import Vertex
+from cpr_kit.engine.choose import choose
+from cpr_kit.engine.protocol import Engine
+from cpr_kit.errors import ConfigError, DeployError, UsageError
+
+Project = Config | str | PathLike[str]
+"""A project's folder, or what was read from it."""
+
+__all__ = [
+    "Entry",
+    "Outcome",
+    "Plan",
+    "Project",
+    "RegionsFailed",
+    "Results",
+    "Status",
+    "down",
+    "logs",
+    "mirror",
+    "network",
+    "plan",
+    "plan_down",
+    "push",
+    "rollback",
+    "status",
+    "up",
+]
+
+
+def plan(
+    project: Project,
+    *,
+    regions: Sequence[str] = (),
+    canary: int | None = None,
+    spec: ContainerSpec | None = None,
+    engine: Engine | None = None,
+    progress: Progress = many.silent,
+) -> Plan:
+    """What `up` would do, from what exists now. `canary` is the new version's percent at first, as in `up`.
+
+    `spec` is how the image is to be started; without it that is what cpr.toml and the image say. Raises ConfigError
+    before any call, LackingError, DeployError, and RegionsFailed for some of several regions.
+    """
+    work = _Work.of(project, regions, spec=spec, engine=engine)
+    share = work.canary(canary)
+    return Plan(regions=tuple(work.planned(share, progress).checked().done.values()), canary=share)
+
+
+def up(
+    project: Project,
+    *,
+    plan: Plan | None = None,
+    regions: Sequence[str] = (),
+    canary: int | None = None,
+    spec: ContainerSpec | None = None,
+    engine: Engine | None = None,
+    take_lease: bool = False,
+    progress: Progress = many.silent,
+) -> Results[Outcome]:
+    """Make each region what cpr.toml says: exactly what `plan` shows, and nothing where nothing is to do.
+
+    With a `plan` that was made before, nothing is done anywhere unless it still holds. One region's failure leaves the
+    others to finish; then RegionsFailed has what came of each, and the same call mends what failed.
+    """
+    if plan is not None:
+        regions = _same_regions(plan, regions)
+        canary = _same_canary(plan, canary)
+    work = _Work.of(project, regions, spec=spec, engine=engine)
+    share = work.canary(canary)
+    planned = work.planned(share, progress)
+    if plan is not None:
+        check_holds(plan, tuple(planned.done.values()))
+    lacking = {region for region, each in planned.done.items() if any(step.action == "push" for step in each.steps)}
+    failed = {**planned.failed, **work.images.spread(planned.done, lacking, progress)}
+    pace = Pace()
+
+    def deploy(target: Target, report: Report, stop: Stop) -> Outcome:
+        # Where the image was only now pushed, what exists is no longer what it was.
+        held = None if target.region in lacking else planned.done[target.region]
+        vertex = PacedVertex(target, pace=pace, stop=stop, report=report)
+        return apply.up(
+            target,
+            work.images.engine,
+            vertex,
+            planned=held,
+            canary_share=share,
+            take_lease=take_lease,
+            report=report,
+        )
+
+    results = many.each([each for each in work.targets if each.region not in failed], deploy, progress)
+    return Results(done=results.done, failed={**failed, **results.failed}).checked()
+
+
+def rollback(
+    project: Project, *, regions: Sequence[str] = (), take_lease: bool = False, progress: Progress = many.silent
+) -> Results[Outcome]:
+    """All traffic back to the version that was live before, in each region."""
+    pace = Pace()
+
+    def back(target: Target, report: Report, stop: Stop) -> Outcome:
+        vertex = PacedVertex(target, pace=pace, stop=stop, report=report)
+        return returning.rollback(target, vertex, take_lease=take_lease, report=report)
+
+    return many.each(_targets(project, regions), back, progress).checked()
+
+
+def plan_down(project: Project, *, regions: Sequence[str] = ()) -> Plan:
+    """What `down` would remove."""
+
+    def look(target: Target, report: Report, _stop: Stop) -> RegionPlan:
+        return removal.plan_down(target, _vertex(target, report))
+
+    return Plan(regions=tuple(many.each(_targets(project, regions), look).checked().done.values()))
+
+
+def down(
+    project: Project, *, regions: Sequence[str] = (), take_lease: bool = False, progress: Progress = many.silent
+) -> Results[Outcome]:
+    """Remove what `up` has made in each region, and nothing else."""
+    pace = Pace()
+
+    def remove(target: Target, report: Report, stop: Stop) -> Outcome:
+        vertex = PacedVertex(target, pace=pace, stop=stop, report=report)
+        return removal.down(target, vertex, take_lease=take_lease, report=report)
+
+    return many.each(_targets(project, regions), remove, progress).checked()
+
+
+def status(
+    project: Project, *, regions: Sequence[str] = (), folder: bool = True, engine: Engine | None = None
+) -> Status:
+    """What serves in each region, and what drifts: between the regions, and from this `folder` unless told not to.
+
+    A region that cannot be asked has its `error` there.
+    """
+    work = _Work.of(project, regions, engine=engine)
+
+    def look(target: Target, report: Report, _stop: Stop) -> RegionStatus:
+        vertex = _vertex(target, report)
+        return statuses.of_region(target, vertex.endpoint(target.endpoint), vertex.versions(target.model))
+
+    results = many.each(work.targets, look)
+    found = [
+        results.done.get(target.region)
+        or RegionStatus(region=target.region, display_name=target.endpoint, error=str(results.failed[target.region]))
+        for target in work.targets
+    ]
+    contents = work.contents() if folder else {}
+    targets = {target.region: target for target in work.targets}
+    return Status(regions=statuses.compared(found, targets, contents))
+
+
+def logs(
+    project: Project,
+    *,
+    regions: Sequence[str] = (),
+    since: str = "10m",
+    deployed_model: str | None = None,
+    severity: str | None = None,
+    follow: bool = False,
+    stop: threading.Event | None = None,
+) -> Iterator[Entry]:
+    """What the endpoint's containers wrote, the oldest entry first; with `follow`, what they write until `stop`.
+
+    `since` is such as "90s", "10m", "2h", "1d", or a time as 2026-01-31T12:00:00Z. Raises UsageError, LackingError,
+    DeployError.
+    """
+    query = Query(since=logging.ago(since), deployed_model=deployed_model, severity=severity and severity.upper())
+    targets = _targets(project, regions)
+
+    def find(target: Target, report: Report, _stop: Stop) -> list[str]:
+        found = _vertex(target, report).endpoint(target.endpoint)
+        return [found.id] if found else []
+
+    found = many.each(targets, find).checked().done
+    if not any(found.values()):
+        where = ", ".join(found)
+        raise DeployError(f'there is no endpoint "{targets[0].endpoint}" in {where}', "cpr status shows what exists")
+    log = logging.Log(targets[0].project, found, Caller())
+    return log.follow(query, stop) if follow else log.entries(query)
+
+
+def network(project: Project, *, regions: Sequence[str] = ()) -> tuple[NetworkStep, ...]:
+    """What is to be done in the network that a private endpoint is reached from, each step once; none for others."""
+    found = [step for target in _targets(project, regions) for step in network_steps(target)]
+    return tuple(dict.fromkeys(found))
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A project that was read: what each region is to be, and the image that all of them get."""
+
+    config: Config
+    targets: tuple[Target, ...]
+    images: OneImage
+    warnings: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls,
+        project: Project,
+        regions: Sequence[str],
+        *,
+        spec: ContainerSpec | None = None,
+        engine: Engine | None = None,
+    ) -> _Work:
+        config = _read(project)
+        engine = engine or choose().engine
+        known = spec or serving_spec.known(config, engine)
+        targets = from_config.targets(config, known, regions=regions)
+        warnings = () if spec else tuple(_assumed(config, engine))
+        return cls(config, targets, OneImage(engine, targets, known.image_uri), warnings)
+
+    def canary(self, given: int | None) -> int:
+        share = self.config.deploy.canary if given is None else given
+        for target in self.targets if share else ():
+            rules.check_canary(target, share)
+        return share
+
+    def planned(self, share: int, progress: Progress) -> Results[RegionPlan]:
+        def look(target: Target, report: Report, _stop: Stop) -> RegionPlan:
+            found = apply.plan(target, self.images.engine, _vertex(target, report), canary_share=share)
+            warnings = (*rules.check(target), *from_config.warnings(self.config, target), *self.warnings)
+            return replace(found, warnings=(*found.warnings, *warnings))
+
+        return many.each(self.targets, look, progress)
+
+    def contents(self) -> dict[str, Contents]:
+        """What each region's live version would be made of, had it been deployed from this folder now."""
+        found = artifacts.digest(self.targets[0].artifacts)
+        return {region: Contents.of(image, found) for region, image in self.images.digests()}
+
+
+def _read(project: Project) -> Config:
+    return project if isinstance(project, Config) else Config.read(Path(project).resolve())
+
+
+def _named(config: Config) -> str:
+    if not config.image.name:
+        raise ConfigError(
+            "[image] name (CPR_IMAGE_NAME) is missing; it is where the image is pushed to: "
+            'name = "REGION-docker.pkg.dev/PROJECT/REPOSITORY/NAME"'
+        )
+    return config.image.name
+
+
+def _assumed(config: Config, engine: Engine) -> Iterator[str]:
+    if not serving_spec.has_own_server(config) or config.image.names_ports or engine.image(_named(config)):
+        return
+    yield (
+        f"this machine has no image {config.image.name}, so that the port it EXPOSEs is not known here; port "
+        f"{config.image.ports[0]} is taken: say which it is in [image] ports"
+    )
+
+
+def _targets(project: Project, regions: Sequence[str]) -> tuple[Target, ...]:
+    """For what has nothing to do with the image itself."""
+    config = _read(project)
+    return from_config.targets(config, serving_spec.of(config, _named(config)), regions=regions)
+
+
+def _vertex(target: Target, report: Report) -> Vertex:
+    return Vertex(target.project, target.region, report=report)
+
+
+def _same_regions(plan: Plan, given: Sequence[str]) -> tuple[str, ...]:
+    planned = tuple(each.region for each in plan.regions)
+    if given and set(given) != set(planned):
+        raise UsageError(f"the plan is for {', '.join(planned)}, and not for {', '.join(given)}; make one for these")
+    return planned
+
+
+def _same_canary(plan: Plan, given: int | None) -> int:
+    if given not in (None, plan.canary):
+        raise UsageError(f"the plan has a canary of {plan.canary} %, and not of {given} %; make one for that")
+    return plan.canary

@@ -1,0 +1,340 @@
+"""One region's deployment: upload, endpoint, deployed model, traffic, in an order in which every stop can be mended.
+
+Each step looks first whether it has been done, by an earlier run or by another. A step that fails takes back what the
+run has made; a run that is killed leaves what the next one finds by name and finishes, or removes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from cpr_kit.deploy import artifacts, canary, failures, lease, logs, messages, observe, traffic
+from cpr_kit.deploy import facts as known
+from cpr_kit.deploy.asking import Answer, Asker
+from cpr_kit.deploy.calls import Report, silent
+from cpr_kit.deploy.facts import LIVE, OURS, PREVIOUS, Facts
+from cpr_kit.deploy.plan import RegionPlan, decide
+from cpr_kit.deploy.resources import Deployed, Endpoint, Version
+from cpr_kit.deploy.target import CheckRequest, Target
+from cpr_kit.deploy.traffic import ALL
+from cpr_kit.deploy.undo import Undo, undoing
+from cpr_kit.deploy.vertex import Vertex
+from cpr_kit.engine.protocol import Engine
+from cpr_kit.errors import DeployError, RolledBack
+
+_T = TypeVar("_T")
+_TRIES = 8
+_LOG_LINES = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a run did in one region. `endpoint` is the resource's name; "" where there is none any more."""
+
+    region: str
+    changed: bool
+    version: str
+    endpoint: str
+    lines: tuple[str, ...] = ()
+
+
+def plan(target: Target, engine: Engine | None, vertex: Vertex, *, canary_share: int = 0) -> RegionPlan:
+    """What `up` would do. Raises LackingError, DeployError."""
+    return decide(target, observe.observe(target, engine, vertex), canary=canary_share)
+
+
+def up(
+    target: Target,
+    engine: Engine | None,
+    vertex: Vertex,
+    *,
+    planned: RegionPlan | None = None,
+    canary_share: int = 0,
+    take_lease: bool = False,
+    report: Report = silent,
+) -> Outcome:
+    """Make what the target says true: exactly the steps of `plan`, none where nothing is to do.
+
+    `planned` is refused when what exists has changed since. Raises RolledBack when the new version does not hold
+    (`canary`, the project's own checks): the old one then has all traffic again, and nothing of the new one is left.
+    """
+    facts = observe.observe(target, engine, vertex)
+    todo = decide(target, facts, canary=canary_share)
+    if planned is not None and planned.fingerprint != todo.fingerprint:
+        raise DeployError(
+            f"what exists in {target.region}, or what is wanted there, is no longer what the plan was made for",
+            "make a new one: cpr plan",
+        )
+    if not todo.changes:
+        if facts.endpoint:
+            lease.clear(vertex, facts.endpoint, report)
+        now = known.wanted(target, facts)
+        return Outcome(
+            region=target.region,
+            changed=False,
+            version=str(now),
+            endpoint=facts.endpoint.name if facts.endpoint else "",
+        )
+    digest = observe.pushed(target, engine, report)
+    facts = replace(facts, digest=digest, reference=observe.by_digest(target.image, digest))
+    run = _Run(target, vertex, facts, canary_share, report)
+    with undoing(report) as made:
+        endpoint = run.endpoint(made)
+        # The lease is held while the rest is taken back, too; an endpoint that goes needs none.
+        with lease.held(vertex, endpoint, report=report, take=take_lease), undoing(report) as run.undo:
+            version = run.all(endpoint)
+    return Outcome(
+        region=target.region, changed=True, version=str(version), endpoint=endpoint.name, lines=tuple(run.lines)
+    )
+
+
+class _Run:
+    """The steps of one `up`, each of which may find its work done."""
+
+    def __init__(self, target: Target, vertex: Vertex, facts: Facts, share: int, report: Report) -> None:
+        self.target = target
+        self.vertex = vertex
+        self.facts = facts
+        self.share = share
+        self.undo = Undo()
+        self.lines: list[str] = []
+        self._report = report
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+        self._report(line)
+
+    def endpoint(self, undo: Undo) -> Endpoint:
+        """The one that is there, or a new one. What another run makes meanwhile is not this run's to remove."""
+        if self.facts.endpoint is not None:
+            return self.facts.endpoint
+        self.say(f"create endpoint {self.target.endpoint} ({self.target.kind})")
+        labels = {**self.target.labels, OURS: self.target.endpoint}
+        endpoint, is_new = self.vertex.create_endpoint(self.target, labels)
+        if is_new:
+            undo.add(f"delete endpoint {endpoint.id}", lambda: _delete_if_empty(self.vertex, endpoint))
+        return endpoint
+
+    def all(self, endpoint: Endpoint) -> Version:
+        self.vertex.settle(endpoint.name, f"{self.vertex.parent}/models/{self.target.model}")
+        self._look(endpoint)
+        decide(self.target, self.facts, canary=self.share)  # another run may have changed what is possible
+        self._change_endpoint(endpoint)
+        self._remove_orphans()
+        version = self._version()
+        deployed_id = self._deployed(endpoint, version)
+        self._look(endpoint)
+        self._rescale(endpoint)
+        self._shift(endpoint, version, deployed_id)
+        self.undo.forget()
+        self._finish(endpoint, version)
+        return version
+
+    def _look(self, endpoint: Endpoint) -> None:
+        versions = tuple(self.vertex.versions(self.target.model))
+        self.facts = replace(self.facts, endpoint=self.vertex.again(endpoint), versions=versions)
+
+    def _change_endpoint(self, endpoint: Endpoint) -> None:
+        now = self.facts.endpoint
+        assert now is not None
+        names = known.endpoint_changes(self.target, now)
+        if not names:
+            return
+        self.say(f"change endpoint {now.id}: {', '.join(names)}")
+
+        def write(one: Endpoint) -> Endpoint:
+            fields = {
+                "labels": {**one.labels, **self.target.labels},
+                "predict_request_response_logging_config": messages.request_logging(self.target),
+            }
+            return self.vertex.update_endpoint(one, {name: fields[name] for name in names})
+
+        self.facts = replace(self.facts, endpoint=changed(self.vertex, endpoint, write))
+
+    def _remove_orphans(self) -> None:
+        for version in known.orphans(self.target, self.facts):
+            self.say(f"delete {version}, which a run that did not end has left")
+            self.vertex.delete_version(version)
+
+    def _version(self) -> Version:
+        """The version that is wanted: found, or uploaded."""
+        target, facts = self.target, self.facts
+        found = known.wanted(target, facts)
+        if found is not None:
+            self._remove_staged()
+            return found
+        uri = self._staged()
+        self.say(f"upload a version of {target.model}")
+        labels = known.labels(target, facts)
+        self.vertex.upload(target, known.spec_of(target, facts), uri, labels, known.candidate(target, facts))
+        self.facts = replace(facts, versions=tuple(self.vertex.versions(target.model)))
+        uploaded = known.wanted(target, self.facts)
+        if uploaded is None:
+            raise DeployError(f"{target.model} has no version with the label {known.KEY}", "run it again")
+        self._remove_orphans()  # an answer that was lost, or another run, may have made it twice
+        self.undo.add(f"delete {uploaded}", lambda: _delete_candidate(self.vertex, uploaded))
+        self._remove_staged()
+        return uploaded
+
+    def _staging(self) -> str:
+        assert self.target.staging is not None
+        return f"{self.target.staging.rstrip('/')}/{self.target.endpoint}"
+
+    def _staged(self) -> str | None:
+        """Where Vertex AI copies the artifacts from at upload."""
+        source, digest = self.target.artifacts, self.facts.artifacts
+        if source is None or digest is None or not self.target.staging:
+            return source
+        self.say(f"stage artifacts {source}")
+        return artifacts.stage(source, self._staging(), digest, self._report, region=self.target.region)
+
+    def _remove_staged(self) -> None:
+        """A version has a copy of its own, so what was staged for it has done its work."""
+        if self.target.artifacts and self.target.staging and self.facts.artifacts:
+            artifacts.remove(artifacts.staged_uri(self._staging(), self.facts.artifacts))
+
+    def _deployed(self, endpoint: Endpoint, version: Version) -> str:
+        """The id of the version's deployed model, started without traffic where another one serves."""
+        target, now = self.target, self.vertex.again(endpoint)
+        deployed_id = known.deployed_id(target, version)
+        if any(each.id == deployed_id for each in now.deployed):
+            return deployed_id
+        others = {name: share for name, share in now.traffic.items() if share}
+        split: Mapping[str, int] = {**others, "0": 0} if others else {"0": ALL}
+        self.say(f"deploy {version} on {target.scale.machine_type}")
+        self.undo.add(f"undeploy {version}", lambda: undeploy(self.vertex, endpoint, deployed_id))
+        try:
+            self.vertex.deploy(endpoint, target, version, deployed_id, split)
+        except DeployError as error:
+            raise self._with_log(endpoint, deployed_id, error) from error
+        return deployed_id
+
+    def _with_log(self, endpoint: Endpoint, deployed_id: str, error: DeployError) -> DeployError:
+        """The failure with the container's last lines, where they can be read: soon, or not at all."""
+        lines = logs.tail(self.target.project, endpoint, deployed_id, _LOG_LINES)
+        return failures.with_log(error, lines) if lines else error
+
+    def _rescale(self, endpoint: Endpoint) -> None:
+        now = known.current(self.target, self.facts)
+        if now is not None and not known.same_scale(self.target, now):
+            self.say(f"change the scale of {now.version}")
+            self.vertex.rescale(endpoint, self.target, now.id)
+
+    def _shift(self, endpoint: Endpoint, version: Version, deployed_id: str) -> None:
+        """All traffic to the new version: by way of a canary where that is asked, and back if it does not hold."""
+        now = self.facts.endpoint
+        assert now is not None
+        if now.traffic.get(deployed_id) == ALL and len(now.deployed) == 1 and LIVE in version.aliases:
+            return
+        old = {name: share for name, share in now.traffic.items() if share and name != deployed_id}
+        self.undo.add("give the traffic back", lambda: _give_back(self.vertex, endpoint, old))
+        if old and self.share:
+            self.say(f"{self.share} % of the traffic to {version}")
+            self._split(endpoint, traffic.with_share(old, deployed_id, self.share))
+            self._judge(endpoint, version, deployed_id, max(old, key=lambda name: old[name]))
+        if now.traffic.get(deployed_id) != ALL:
+            self.say(f"all traffic to {version}")
+            self._split(endpoint, {deployed_id: ALL})
+        self._judge(endpoint, version, deployed_id, None)
+
+    def _split(self, endpoint: Endpoint, split: Mapping[str, int]) -> None:
+        changed(self.vertex, endpoint, lambda one: self.vertex.set_traffic(one, split))
+
+    def _judge(self, endpoint: Endpoint, version: Version, deployed_id: str, old: str | None) -> None:
+        """Raises RolledBack when the new version does not hold against the checks, or against the old version."""
+        target = self.target
+        if old is None and (not target.checks or target.kind in ("psa", "psc")):
+            why = "its endpoint is reached from its own network alone" if target.checks else "there is no [[check]]"
+            self.say(f"{version} was not asked: {why}")
+            return
+        rules = target.canary if old else replace(target.canary, requests=len(target.checks))
+        asker = Asker(self.vertex.again(endpoint), target.project, target.region)
+
+        def ask(check: CheckRequest) -> Answer:
+            return asker.predict(check.body, check.content_type)
+
+        verdict = canary.observe(ask, target.checks, old, deployed_id, rules, self._report if old else silent)
+        if not verdict.passed:
+            raise RolledBack(f"{version} does not hold: {'; '.join(verdict.reasons)}")
+        for reason in verdict.reasons if old else [f"{version} answered the project's checks as it should"]:
+            self.say(reason)
+
+    def _finish(self, endpoint: Endpoint, version: Version) -> None:
+        """The new version is live, the one before it is what a rollback returns to, and the rest is removed."""
+        self._look(endpoint)
+        settle_aliases(self.vertex, self.facts, version)
+        self._look(endpoint)
+        kept = known.previous(self.target, self.facts)
+        for each in known.outdated(self.target, self.facts):
+            if each != kept:
+                self.say(f"undeploy {each.version}")
+                self.vertex.undeploy(endpoint, each.id)
+        self._look(endpoint)
+        self._remove_orphans()
+
+
+def settle_aliases(vertex: Vertex, facts: Facts, version: Version) -> None:
+    """`live` on this version, `previous` on the one that had it."""
+    now = facts.by_number.get(version.number, version)
+    if LIVE in now.aliases and not known.candidacy(now):
+        return
+    before = next((each for each in facts.versions if LIVE in each.aliases and each.number != version.number), None)
+    if before is not None:
+        # First, and by one call each: a run that is killed in between finds `live` where it was, and does it again.
+        vertex.alias(before, [PREVIOUS])
+    vertex.alias(version, [LIVE, *(f"-{name}" for name in known.candidacy(now))])
+
+
+def changed(vertex: Vertex, endpoint: Endpoint, write: Callable[[Endpoint], _T]) -> _T:
+    """`write` with the endpoint as it is now, again while others change it in between (ABORTED, by its etag)."""
+    from google.api_core import exceptions
+
+    for _ in range(_TRIES):
+        try:
+            return write(vertex.again(endpoint))
+        except exceptions.Aborted:
+            continue
+    raise DeployError(f"endpoint {endpoint.display_name} is changed all the time by others", "run it again")
+
+
+def undeploy(vertex: Vertex, endpoint: Endpoint, deployed_id: str) -> None:
+    """Also one that still has traffic: it is taken away first."""
+    vertex.settle(endpoint.name)
+    now = vertex.again(endpoint)
+    found = next((each for each in now.deployed if each.id == deployed_id), None)
+    if found is None:
+        return
+    if found.traffic and len(now.deployed) > 1:
+        changed(vertex, endpoint, lambda one: vertex.set_traffic(one, _without(one, found)))
+    vertex.undeploy(endpoint, deployed_id)
+
+
+def _without(endpoint: Endpoint, gone: Deployed) -> dict[str, int]:
+    """Its share goes to those that have some already, else to the first of the others."""
+    left = traffic.without(endpoint.traffic, gone.id)
+    if gone.id not in left:
+        return left
+    return {next(each.id for each in endpoint.deployed if each.id != gone.id): ALL}
+
+
+def _give_back(vertex: Vertex, endpoint: Endpoint, old: Mapping[str, int]) -> None:
+    if old:
+        whole = traffic.with_share(old, "", 0)
+        changed(vertex, endpoint, lambda one: vertex.set_traffic(one, whole))
+
+
+def _delete_if_empty(vertex: Vertex, endpoint: Endpoint) -> None:
+    """And if no other run has begun to use it."""
+    vertex.settle(endpoint.name)
+    now = vertex.again(endpoint)
+    if not now.deployed and lease.LABEL not in now.labels:
+        vertex.delete_endpoint(endpoint)
+
+
+def _delete_candidate(vertex: Vertex, version: Version) -> None:
+    """One that never went live."""
+    now = next((each for each in vertex.versions(version.model) if each.number == version.number), None)
+    if now is not None and LIVE not in now.aliases:
+        vertex.delete_version(now)

@@ -1,0 +1,167 @@
+"""Calls to Google's APIs: credentials, patience with what passes, and refusals in words that help.
+
+429, 503 and a lost connection pass: such a call is made again for as long as `patience_s`. A call that changes
+something may have taken effect although its answer was lost, so whoever makes it must find that again by name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from cpr_kit.deploy import failures
+from cpr_kit.errors import CprError, LackingError, MissingExtra
+
+Report = Callable[[str], None]
+"""Takes one line about what is being done or waited for."""
+
+_T = TypeVar("_T")
+_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+_EVERY_S = 30.0
+_LOG_IN = "gcloud auth application-default login"
+
+
+def silent(_line: str) -> None:
+    """The report that nobody reads."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """How long a call is repeated, and how often an operation is looked at. Seconds."""
+
+    total_s: float = 120.0
+    first_s: float = 0.5
+    longest_s: float = 15.0
+    poll_s: float = 0.5
+    longest_poll_s: float = 10.0
+
+
+@contextlib.contextmanager
+def libraries() -> Iterator[None]:
+    """Around an import of Google's libraries. Raises MissingExtra where they are lacking."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("google"):
+            raise MissingExtra("google-cloud-aiplatform", "vertex") from error
+        raise
+
+
+class Caller:
+    """Makes calls with one set of credentials. Safe to use from several threads."""
+
+    def __init__(self, patience: Patience | None = None, report: Report = silent) -> None:
+        self.patience = patience or Patience()
+        self.report = report
+        self._credentials: Any = None
+        self._lock = threading.Lock()
+
+    @property
+    def credentials(self) -> Any:
+        """Application-default credentials. Raises LackingError where there are none."""
+        with self._lock:
+            if self._credentials is None:
+                self._credentials = _default_credentials()
+            return self._credentials
+
+    def __call__(self, what: str, call: Callable[..., _T], *args: Any, means: Sequence[str] = (), **fields: Any) -> _T:
+        """`call`, repeated while its refusal is one that passes. Raises DeployError, LackingError.
+
+        `what` completes "Vertex AI refused to ...". `means` names the classes of google.api_core's errors that mean
+        something to who calls: these come out as they are.
+        """
+        means = (*means, "Unauthenticated")
+        with libraries():
+            from google.api_core import exceptions
+
+        from google.auth import exceptions as auth
+
+        try:
+            return self._patiently(what, functools.partial(call, *args, **fields), means)
+        except exceptions.Unauthenticated:
+            self._refresh()
+        except auth.RefreshError as error:
+            raise _logged_out(error) from error
+        self.report(f"the credentials were refused and have been renewed; again: {what}")
+        try:
+            return self._patiently(what, functools.partial(call, *args, **fields), means)
+        except (exceptions.Unauthenticated, auth.RefreshError) as error:
+            raise _logged_out(error) from error
+
+    def _patiently(self, what: str, call: Callable[[], _T], means: Sequence[str]) -> _T:
+        from google.api_core import exceptions, retry
+
+        def told(error: Exception) -> None:
+            self.report(f"{failures.brief(error)}; again: {what}")
+
+        patience = self.patience
+        policy = retry.Retry(
+            predicate=retry.if_exception_type(
+                exceptions.ServiceUnavailable, exceptions.TooManyRequests, exceptions.GatewayTimeout, ConnectionError
+            ),
+            initial=patience.first_s,
+            maximum=patience.longest_s,
+            multiplier=2.0,
+            timeout=patience.total_s,
+            on_error=told,
+        )
+        try:
+            return policy(call)()
+        except exceptions.RetryError as error:
+            remedy = f"it was repeated for {patience.total_s:g} s; run the same command later"
+            raise failures.refused(what, error.cause or error, remedy) from error
+        except exceptions.GoogleAPICallError as error:
+            if type(error).__name__ in means:
+                raise
+            raise failures.refused(what, error) from error
+
+    def _refresh(self) -> None:
+        from google.auth import exceptions
+        from google.auth.transport.requests import Request
+
+        try:
+            self.credentials.refresh(Request())
+        except exceptions.GoogleAuthError as error:
+            raise _logged_out(error) from error
+
+    def wait(self, what: str, look: Callable[[], Any]) -> Any:
+        """Look at an operation until it is done, saying now and then what is waited for; the operation."""
+        patience, began, pause = self.patience, time.monotonic(), self.patience.poll_s
+        said = 0.0
+        while True:
+            operation = self(f"look at: {what}", look)
+            if operation.done:
+                return operation
+            waited = time.monotonic() - began
+            if waited - said >= _EVERY_S:
+                said = waited
+                self.report(f"{what}: {waited:.0f} s so far")
+            time.sleep(pause)
+            pause = min(pause * 1.5, patience.longest_poll_s)
+
+
+def _default_credentials() -> Any:
+    with libraries():
+        import google.auth
+    from google.auth import exceptions
+
+    try:
+        credentials, _ = google.auth.default(scopes=[_SCOPE])
+    except exceptions.DefaultCredentialsError as error:
+        raise LackingError(
+            f"there are no Google credentials here ({str(error).splitlines()[0]}); log in: {_LOG_IN}, "
+            "or name a key or a federation file with GOOGLE_APPLICATION_CREDENTIALS"
+        ) from error
+    return credentials
+
+
+def _logged_out(error: Exception) -> CprError:
+    return LackingError(
+        f"Google no longer takes these credentials ({failures.brief(error)}); log in again: {_LOG_IN}; "
+        "then run the same command, which goes on where it stopped"
+    )

@@ -1,0 +1,169 @@
+"""What exists, and how what is wanted is found in it again: by names, labels and aliases, with no file beside them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from cpr_kit.contract import ContainerSpec
+from cpr_kit.deploy.resources import Deployed, Endpoint, Version
+from cpr_kit.deploy.target import Target
+
+OURS = "cpr-kit"
+"""Label of all that this kit made; its value is the endpoint's name."""
+KEY = "cpr-key"
+IMAGE = "cpr-image"
+ARTIFACTS = "cpr-artifacts"
+LIVE, PREVIOUS = "live", "previous"
+"""Aliases: the version that serves; the one that a rollback returns to."""
+CANDIDATE = "candidate-"
+"""What an alias begins with that a version has until it is live: one of its own, since an alias leaves who had it."""
+
+_DIGITS = 9 * 10**9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What exists. `digest` is the image's in its registry; None while it has to be pushed."""
+
+    endpoint: Endpoint | None
+    versions: tuple[Version, ...]
+    reference: str
+    """What the specification names: the image by its digest, or by its tag where a digest cannot be pulled."""
+    digest: str | None
+    artifacts: str | None
+    """The artifacts' own digest."""
+    last_took_s: float | None = None
+
+    @property
+    def by_number(self) -> dict[str, Version]:
+        return {version.number: version for version in self.versions}
+
+
+def spec_of(target: Target, facts: Facts) -> ContainerSpec:
+    """The specification with the image's digest in it."""
+    return replace(target.spec, image_uri=facts.reference)
+
+
+def key(target: Target, facts: Facts) -> str | None:
+    """What makes a version: image, artifacts and how it is started. None while the image has no digest."""
+    if facts.digest is None:
+        return None
+    spec = {**asdict(target.spec), "image_uri": facts.digest, "env": list(target.spec.env.items())}
+    return digest_of([spec, facts.artifacts])[:32]
+
+
+def labels(target: Target, facts: Facts) -> dict[str, str]:
+    """A version's labels (64 characters of [a-z0-9_-] each)."""
+    found = {OURS: target.endpoint, KEY: key(target, facts) or "", IMAGE: short(facts.digest)}
+    return {**target.labels, **found, **({ARTIFACTS: short(facts.artifacts)} if facts.artifacts else {})}
+
+
+def short(digest: str | None) -> str:
+    """A digest as a label's value.
+
+    >>> short("sha256:0123456789012345678901234567890123456789abcdef")
+    '0123456789012345678901234567890123456789'
+    """
+    return (digest or "").rpartition(":")[2][:40]
+
+
+def is_ours(endpoint: Endpoint) -> bool:
+    return OURS in endpoint.labels
+
+
+def wanted(target: Target, facts: Facts) -> Version | None:
+    """The version that is wanted, if it exists: of several, the oldest, so that all runs agree."""
+    ours = key(target, facts)
+    return next((each for each in facts.versions if ours and each.labels.get(KEY) == ours), None)
+
+
+def deployed_id(target: Target, version: Version) -> str:
+    """10 digits from the version and from all that a deployed model cannot change later (MutateDeployedModel)."""
+    scale = target.scale
+    machine = [scale.machine_type, scale.accelerator_type, scale.accelerator_count, scale.spot]
+    parts = [str(version), version.labels.get(KEY), machine, target.service_account, target.access_logging]
+    return str(10**9 + int(digest_of(parts), 16) % _DIGITS)
+
+
+def current(target: Target, facts: Facts) -> Deployed | None:
+    """The deployed model of the wanted version on the wanted machines."""
+    version = wanted(target, facts)
+    if version is None or facts.endpoint is None:
+        return None
+    wanted_id = deployed_id(target, version)
+    return next((each for each in facts.endpoint.deployed if each.id == wanted_id), None)
+
+
+def outdated(target: Target, facts: Facts) -> list[Deployed]:
+    """The model's other deployed models, which the wanted one replaces."""
+    if facts.endpoint is None:
+        return []
+    now = current(target, facts)
+    return [each for each in facts.endpoint.deployed if each.model == target.model and each != now]
+
+
+def previous(target: Target, facts: Facts) -> Deployed | None:
+    """The one that stays deployed for a rollback, where the target says so: what served last."""
+    if not target.keep_previous:
+        return None
+    old = outdated(target, facts)
+    serving = [each for each in old if each.traffic]
+    if serving:
+        return max(serving, key=lambda each: each.traffic)
+    back = {each.number for each in facts.versions if PREVIOUS in each.aliases}
+    return next((each for each in old if each.number in back), None)
+
+
+def candidate(target: Target, facts: Facts) -> str:
+    """The alias of a version that is being uploaded."""
+    return f"{CANDIDATE}{(key(target, facts) or '')[:8]}"
+
+
+def candidacy(version: Version) -> list[str]:
+    """Its aliases as one that is not yet live."""
+    return [name for name in version.aliases if name.startswith(CANDIDATE)]
+
+
+def orphans(target: Target, facts: Facts) -> list[Version]:
+    """Versions that an ended run left: uploaded by this kit, never live, not deployed, not wanted."""
+    deployed = (
+        {each.number for each in facts.endpoint.deployed if each.model == target.model} if facts.endpoint else set()
+    )
+    now = wanted(target, facts)
+    seen: set[str] = set()
+    found = []
+    for version in facts.versions:
+        mark = version.labels.get(KEY)
+        doubled = mark in seen
+        seen.add(mark or "")
+        if not mark or version.number in deployed or version == now:
+            continue
+        if not {LIVE, PREVIOUS} & set(version.aliases) and (candidacy(version) or doubled):
+            found.append(version)
+    return found
+
+
+def endpoint_changes(target: Target, endpoint: Endpoint) -> list[str]:
+    """The names of the fields that UpdateEndpoint has to write."""
+    found = []
+    if is_ours(endpoint) and any(endpoint.labels.get(name) != value for name, value in target.labels.items()):
+        found.append("labels")
+    logging = target.request_logging
+    if is_ours(endpoint) and endpoint.logging != ((logging.sampling_rate, logging.table) if logging else None):
+        found.append("predict_request_response_logging_config")
+    return found
+
+
+def same_scale(target: Target, deployed: Deployed) -> bool:
+    """Whether all that MutateDeployedModel can change is as it is wanted."""
+    wanted_scale, has = target.scale, deployed.scale
+    same = (wanted_scale.min_replicas, wanted_scale.max_replicas) == (has.min_replicas, has.max_replicas)
+    metrics = not wanted_scale.autoscaling or dict(wanted_scale.autoscaling) == dict(has.autoscaling)
+    return same and metrics and target.container_logging == deployed.container_logging
+
+
+def digest_of(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,70 @@
+"""Reading what exists: in the registry, on this machine's engine, and at Vertex AI."""
+
+from __future__ import annotations
+
+from cpr_kit.deploy import artifacts
+from cpr_kit.deploy.calls import Report, silent
+from cpr_kit.deploy.facts import Facts, wanted
+from cpr_kit.deploy.registry.push import push
+from cpr_kit.deploy.registry.remote import located, remote
+from cpr_kit.deploy.target import Target
+from cpr_kit.deploy.vertex import Vertex
+from cpr_kit.engine.protocol import Engine
+from cpr_kit.errors import LackingError
+
+
+def observe(target: Target, engine: Engine | None, vertex: Vertex) -> Facts:
+    """Raises LackingError where the image is neither in its registry nor here, and for artifacts that are not there.
+
+    Raises DeployError where artifacts have to be staged and cannot be.
+    """
+    digest = image_digest(target, engine)
+    endpoint = vertex.endpoint(target.endpoint)
+    facts = Facts(
+        endpoint=endpoint,
+        versions=tuple(vertex.versions(target.model)),
+        reference=by_digest(target.image, digest) if digest else target.image,
+        digest=digest,
+        artifacts=artifacts.digest(target.artifacts),
+        last_took_s=vertex.last_took_s(endpoint) if endpoint else None,
+    )
+    if facts.artifacts and target.staging and wanted(target, facts) is None:
+        artifacts.reach(target.staging, target.region)
+    return facts
+
+
+def image_digest(target: Target, engine: Engine | None) -> str | None:
+    """The digest under which the registry has this machine's image; None while it has to be pushed.
+
+    Without an image of that name here, the one in the registry is meant.
+    """
+    here = located(engine, target.image) if engine else None
+    if here and here.digest:  # under `cpr emulate` without a registry: it stays where it is
+        return here.digest
+    there = remote(target.image)
+    if there and (here is None or there.is_same(here)):
+        return there.digest
+    if here is None:
+        raise LackingError(
+            f"there is no image {target.image}, neither in its registry nor on this machine; build it: cpr build"
+        )
+    return None
+
+
+def pushed(target: Target, engine: Engine | None, report: Report = silent) -> str:
+    """The digest, after a push where that is needed."""
+    digest = image_digest(target, engine)
+    if digest:
+        return digest
+    assert engine is not None
+    return push(engine, target.image, source=None, report=report).digest
+
+
+def by_digest(image: str, digest: str) -> str:
+    """Name an image by its digest.
+
+    >>> by_digest("us-central1-docker.pkg.dev/p/r/iris:1", "sha256:00")
+    'us-central1-docker.pkg.dev/p/r/iris@sha256:00'
+    """
+    path, slash, name = image.partition("@")[0].rpartition("/")
+    return f"{path}{slash}{name.partition(':')[0]}@{digest}"

@@ -1,0 +1,211 @@
+"""What would be done, decided from what is wanted and what exists. Pure: no calls, the same answer every time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from cpr_kit.deploy.facts import (
+    ARTIFACTS,
+    IMAGE,
+    LIVE,
+    Facts,
+    current,
+    digest_of,
+    endpoint_changes,
+    is_ours,
+    orphans,
+    outdated,
+    previous,
+    same_scale,
+    short,
+    wanted,
+)
+from cpr_kit.deploy.lease import LABEL as LEASE
+from cpr_kit.deploy.target import Scale, Target
+from cpr_kit.deploy.traffic import ALL
+from cpr_kit.errors import DeployError
+
+Action = Literal["keep", "push", "stage", "create", "change", "upload", "deploy", "shift", "undeploy", "delete"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One thing that is done, or is kept as it is (`keep`). `takes` is "" where nobody can know it."""
+
+    action: Action
+    what: str
+    name: str
+    reason: str = ""
+    takes: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionPlan:
+    """All that `up` would do in one region. `fingerprint` is that of what exists and of what is wanted."""
+
+    project: str
+    region: str
+    endpoint: str
+    steps: tuple[Step, ...]
+    warnings: tuple[str, ...] = ()
+    fingerprint: str = ""
+
+    @property
+    def changes(self) -> bool:
+        return any(step.action != "keep" for step in self.steps)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> RegionPlan:
+        steps = tuple(Step(**step) for step in value["steps"])
+        return cls(**{**value, "steps": steps, "warnings": tuple(value["warnings"])})
+
+
+def decide(target: Target, facts: Facts, *, canary: int = 0, warnings: tuple[str, ...] = ()) -> RegionPlan:
+    """Raises DeployError where the plan cannot be: an endpoint of another kind, or one that serves others' models."""
+    _possible(target, facts)
+    steps = (
+        *_image_steps(target, facts),
+        *_endpoint_steps(target, facts),
+        *_version_steps(target, facts),
+        *_deployment_steps(target, facts, canary),
+        *_removals(target, facts),
+    )
+    return RegionPlan(
+        project=target.project,
+        region=target.region,
+        endpoint=target.endpoint,
+        steps=steps,
+        warnings=warnings,
+        fingerprint=fingerprint(target, facts, canary),
+    )
+
+
+def fingerprint(target: Target, facts: Facts, canary: int) -> str:
+    """Of all that the decision depends on; the lease does not belong to it, and an etag changes with it."""
+    endpoint = facts.endpoint
+    if endpoint is not None:
+        kept = {name: value for name, value in endpoint.labels.items() if name != LEASE}
+        endpoint = replace(endpoint, etag="", labels=kept)
+        endpoint = replace(endpoint, deployed=tuple(replace(d, available_replicas=None) for d in endpoint.deployed))
+    return digest_of([asdict(target), asdict(replace(facts, endpoint=endpoint, last_took_s=None)), canary])[:32]
+
+
+def _possible(target: Target, facts: Facts) -> None:
+    endpoint = facts.endpoint
+    if endpoint is None:
+        return
+    if endpoint.kind != target.kind:
+        raise DeployError(
+            f"endpoint {target.endpoint} in {target.region} is {endpoint.kind}, and [deploy] kind is {target.kind}: "
+            "the kind of an endpoint cannot be changed",
+            "name another endpoint in [deploy] endpoint, or delete this one: cpr down",
+        )
+    others = [each for each in endpoint.deployed if each.model != target.model]
+    serving = sum(each.traffic for each in others)
+    if serving:
+        names = ", ".join(sorted({each.version for each in others if each.traffic}))
+        raise DeployError(
+            f"endpoint {target.endpoint} in {target.region} gives {serving} % of its traffic to models that are not "
+            f"{target.model}: {names}",
+            "give this model an endpoint of its own: [deploy] endpoint",
+        )
+    if target.kind == "psa" and endpoint.deployed and current(target, facts) is None:
+        # A private endpoint with VPC peering has one deployed model ("Choose an endpoint type").
+        raise DeployError(
+            f"endpoint {target.endpoint} is on a peered network (psa), which takes one deployed model and no split; "
+            f"it has {endpoint.deployed[0].version}",
+            'cpr down, then cpr up (it does not serve in between); or kind = "psc", which takes several',
+        )
+
+
+def _image_steps(target: Target, facts: Facts) -> Iterator[Step]:
+    if facts.digest is None:
+        yield Step(action="push", what="image", name=target.image, reason="its registry does not have it yet")
+    else:
+        yield Step(action="keep", what="image", name=facts.reference)
+
+
+def _endpoint_steps(target: Target, facts: Facts) -> Iterator[Step]:
+    endpoint = facts.endpoint
+    if endpoint is None:
+        yield Step(
+            action="create", what="endpoint", name=target.endpoint, reason=f"there is none of that name ({target.kind})"
+        )
+        return
+    changes = endpoint_changes(target, endpoint)
+    if changes:
+        yield Step(action="change", what="endpoint", name=endpoint.id, reason=", ".join(changes), takes="seconds")
+    else:
+        made = "" if is_ours(endpoint) else "made by others: it is used, and never deleted"
+        yield Step(action="keep", what="endpoint", name=endpoint.id, reason=made)
+
+
+def _version_steps(target: Target, facts: Facts) -> Iterator[Step]:
+    version = wanted(target, facts)
+    if version is not None:
+        now = current(target, facts)
+        if now and now.traffic == ALL and LIVE not in version.aliases:
+            yield Step(action="change", what="model version", name=str(version), reason="it serves: live is its alias")
+        else:
+            yield Step(action="keep", what="model version", name=str(version), reason="same image, artifacts and start")
+        return
+    if target.artifacts and not target.artifacts.startswith("gs://"):
+        yield Step(action="stage", what="artifacts", name=target.artifacts, reason=f"to {target.staging}")
+    reason = "the first" if not facts.versions else _difference(facts)
+    yield Step(action="upload", what="model version", name=target.model, reason=reason, takes="about a minute")
+
+
+def _difference(facts: Facts) -> str:
+    last = next((each for each in facts.versions if LIVE in each.aliases), facts.versions[-1])
+    if facts.digest is None or last.labels.get(IMAGE) != short(facts.digest):
+        return f"another image than {last}"
+    if last.labels.get(ARTIFACTS, "") != short(facts.artifacts):
+        return f"other artifacts than {last}"
+    return f"another start than {last} (variables, routes, ports, command or probes)"
+
+
+def _deployment_steps(target: Target, facts: Facts, canary: int) -> Iterator[Step]:
+    now, old = current(target, facts), outdated(target, facts)
+    name = str(wanted(target, facts) or f"{target.model}@new")
+    if now is None:
+        machine = f"{target.scale.machine_type}, {replicas(target.scale)}"
+        yield Step(action="deploy", what="deployed model", name=name, reason=machine, takes=_time(facts))
+    elif not same_scale(target, now):
+        changed = f"{replicas(now.scale)} -> {replicas(target.scale)}"
+        yield Step(action="change", what="deployed model", name=name, reason=changed, takes="minutes for new machines")
+    else:
+        yield Step(action="keep", what="deployed model", name=name, reason=replicas(now.scale))
+    share = now.traffic if now else 0
+    if share == ALL:
+        return
+    if canary and any(each.traffic for each in old):
+        yield Step(action="shift", what="traffic", name=name, reason=f"{canary} % for the canary", takes="seconds")
+    yield Step(action="shift", what="traffic", name=name, reason=f"{share} % -> {ALL} %", takes="seconds")
+
+
+def _removals(target: Target, facts: Facts) -> Iterator[Step]:
+    kept = previous(target, facts)
+    for each in outdated(target, facts):
+        if each == kept:
+            yield Step(action="keep", what="deployed model", name=each.version, reason="kept for a rollback")
+        else:
+            yield Step(action="undeploy", what="deployed model", name=each.version, reason="replaced", takes="a minute")
+    for version in orphans(target, facts):
+        yield Step(action="delete", what="model version", name=str(version), reason="left by a run that did not end")
+
+
+def replicas(scale: Scale) -> str:
+    if scale.min_replicas == scale.max_replicas:
+        return f"{scale.min_replicas} replica{'s' * (scale.min_replicas > 1)}"
+    return f"{scale.min_replicas} to {scale.max_replicas} replicas"
+
+
+def _time(facts: Facts) -> str:
+    if facts.last_took_s is None:
+        return "minutes: machines start and pull the image"
+    return f"about {facts.last_took_s:.0f} s, as the last time"

@@ -1,0 +1,27 @@
+#!/bin/sh
+# IAM for models served in models-prod; made by cpr iam plan.
+set -eu
+
+# The service agent, where Vertex AI was never used in the project yet.
+gcloud beta services identity create --service=aiplatform.googleapis.com --project=models-prod
+
+# A role of models-prod's own: Call Vertex AI endpoints
+gcloud iam roles update cprKitCaller --project=models-prod '--title=Call Vertex AI endpoints' --permissions=aiplatform.endpoints.predict --stage=GA --quiet 2>/dev/null ||
+  gcloud iam roles create cprKitCaller --project=models-prod '--title=Call Vertex AI endpoints' --permissions=aiplatform.endpoints.predict --stage=GA --quiet
+
+# who calls the endpoint: sends requests to endpoints of models-prod (predict, rawPredict), and may do nothing else there [general/iam-permissions]
+gcloud projects add-iam-policy-binding models-prod --member=serviceAccount:app@models-prod.iam.gserviceaccount.com --role=projects/models-prod/roles/cprKitCaller --condition=None
+
+# Vertex AI's service agent: Vertex AI of models-prod pulls the image as its service agent, never as the run-as account [general/access-control]
+gcloud artifacts repositories add-iam-policy-binding models --location=europe-west4 --project=images-prod --member=serviceAccount:service-415104041262@gcp-sa-aiplatform.iam.gserviceaccount.com --role=roles/artifactregistry.reader
+
+# who pushes and deploys: uploads models, makes endpoints, deploys, shifts traffic: no narrower predefined role has all of these [general/access-control]
+gcloud projects add-iam-policy-binding models-prod --member=user:jo@example.com --role=roles/aiplatform.user --condition=None
+
+# who pushes and deploys: pushes the image, and looks up what is there [general/access-control]
+gcloud artifacts repositories add-iam-policy-binding models --location=europe-west4 --project=images-prod --member=user:jo@example.com --role=roles/artifactregistry.writer
+
+# who pushes and deploys: reads the artifacts, to tell a changed model from an unchanged one [general/access-control]
+gcloud storage buckets add-iam-policy-binding gs://models-prod-artifacts --member=user:jo@example.com --role=roles/storage.objectViewer
+
+# callers get their right on the project: Vertex AI takes no IAM policy on a single endpoint (general/endpoint-access-control)

@@ -1,0 +1,40 @@
+#!/bin/sh
+# IAM for models served in models-prod; made by cpr iam plan.
+set -eu
+
+# The service agent, where Vertex AI was never used in the project yet.
+gcloud beta services identity create --service=aiplatform.googleapis.com --project=models-prod
+
+# A role of models-prod's own: Call Vertex AI endpoints
+gcloud iam roles update cprKitCaller --project=models-prod '--title=Call Vertex AI endpoints' --permissions=aiplatform.endpoints.predict --stage=GA --quiet 2>/dev/null ||
+  gcloud iam roles create cprKitCaller --project=models-prod '--title=Call Vertex AI endpoints' --permissions=aiplatform.endpoints.predict --stage=GA --quiet
+
+# A role of identities-prod's own: Let Vertex AI run models as a service account
+gcloud iam roles update cprKitRunAs --project=identities-prod '--title=Let Vertex AI run models as a service account' --permissions=iam.serviceAccounts.get,iam.serviceAccounts.getIamPolicy,iam.serviceAccounts.setIamPolicy --stage=GA --quiet 2>/dev/null ||
+  gcloud iam roles create cprKitRunAs --project=identities-prod '--title=Let Vertex AI run models as a service account' --permissions=iam.serviceAccounts.get,iam.serviceAccounts.getIamPolicy,iam.serviceAccounts.setIamPolicy --stage=GA --quiet
+
+# who calls the endpoint: sends requests to endpoints of models-prod (predict, rawPredict), and may do nothing else there [general/iam-permissions]
+gcloud projects add-iam-policy-binding models-prod --member=serviceAccount:app@models-prod.iam.gserviceaccount.com --role=projects/models-prod/roles/cprKitCaller --condition=None
+
+# Vertex AI's service agent: Vertex AI prepares the account for the machines that serve the model [general/custom-service-account, step 4]
+# the document names the predefined serviceAccountAdmin role here, which could also create, disable and delete accounts; this custom role has what of it can concern an account that exists. That it suffices is UNCONFIRMED: if DeployModel is refused over this account, grant the document's role on this one account
+gcloud iam service-accounts add-iam-policy-binding runner@identities-prod.iam.gserviceaccount.com --project=identities-prod --member=serviceAccount:service-415104041262@gcp-sa-aiplatform.iam.gserviceaccount.com --role=projects/identities-prod/roles/cprKitRunAs --condition=None
+
+# Vertex AI's service agent: the account belongs to identities-prod: Vertex AI of models-prod makes its tokens [general/custom-service-account]
+gcloud iam service-accounts add-iam-policy-binding runner@identities-prod.iam.gserviceaccount.com --project=identities-prod --member=serviceAccount:service-415104041262@gcp-sa-aiplatform.iam.gserviceaccount.com --role=roles/iam.serviceAccountTokenCreator --condition=None
+
+# who pushes and deploys: uploads models, makes endpoints, deploys, shifts traffic: no narrower predefined role has all of these [general/access-control]
+gcloud projects add-iam-policy-binding models-prod --member=user:jo@example.com --role=roles/aiplatform.user --condition=None
+
+# who pushes and deploys: pushes the image, and looks up what is there [general/access-control]
+gcloud artifacts repositories add-iam-policy-binding models --location=europe-west4 --project=models-prod --member=user:jo@example.com --role=roles/artifactregistry.writer
+
+# who pushes and deploys: reads the artifacts, to tell a changed model from an unchanged one [general/access-control]
+gcloud storage buckets add-iam-policy-binding gs://models-prod-artifacts --member=user:jo@example.com --role=roles/storage.objectViewer
+
+# who pushes and deploys: names the account as the one that the container runs as (iam.serviceAccounts.actAs) [general/custom-service-account]
+gcloud iam service-accounts add-iam-policy-binding runner@identities-prod.iam.gserviceaccount.com --project=identities-prod --member=user:jo@example.com --role=roles/iam.serviceAccountUser --condition=None
+
+# callers get their right on the project: Vertex AI takes no IAM policy on a single endpoint (general/endpoint-access-control)
+# Vertex AI itself lets the run-as account read the model's artifacts; it needs no binding for them
+# an organisation policy of identities-prod may forbid the use of its service accounts in other projects (UNCONFIRMED); DeployModel then says so
