@@ -6,26 +6,32 @@ run has made; a run that is killed leaves what the next one finds by name and fi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from cpr_kit.deploy import artifacts, canary, failures, lease, logs, messages, observe, traffic
 from cpr_kit.deploy import facts as known
 from cpr_kit.deploy.asking import Answer, Asker
 from cpr_kit.deploy.calls import Report, silent
-from cpr_kit.deploy.facts import LIVE, OURS, PREVIOUS, Facts
-from cpr_kit.deploy.plan import RegionPlan, decide
-from cpr_kit.deploy.resources import Deployed, Endpoint, Version
-from cpr_kit.deploy.target import CheckRequest, Target
+from cpr_kit.deploy.changes import (
+    changed,
+    delete_candidate,
+    delete_if_empty,
+    end_unfinished,
+    give_back,
+    settle_aliases,
+    undeploy,
+)
+from cpr_kit.deploy.facts import LIVE, Facts
+from cpr_kit.deploy.plan import RegionPlan, decide, first_share
+from cpr_kit.deploy.resources import Endpoint, Version
+from cpr_kit.deploy.target import OURS, CheckRequest, Target
 from cpr_kit.deploy.traffic import ALL
 from cpr_kit.deploy.undo import Undo, undoing
 from cpr_kit.deploy.vertex import Vertex
 from cpr_kit.engine.protocol import Engine
 from cpr_kit.errors import DeployError, RolledBack
 
-_T = TypeVar("_T")
-_TRIES = 8
 _LOG_LINES = 20
 
 
@@ -63,10 +69,7 @@ def up(
     facts = observe.observe(target, engine, vertex)
     todo = decide(target, facts, canary=canary_share)
     if planned is not None and planned.fingerprint != todo.fingerprint:
-        raise DeployError(
-            f"what exists in {target.region}, or what is wanted there, is no longer what the plan was made for",
-            "make a new one: cpr plan",
-        )
+        raise _outdated(target)
     if not todo.changes:
         if facts.endpoint:
             lease.clear(vertex, facts.endpoint, report)
@@ -79,7 +82,7 @@ def up(
         )
     digest = observe.pushed(target, engine, report)
     facts = replace(facts, digest=digest, reference=observe.by_digest(target.image, digest))
-    run = _Run(target, vertex, facts, canary_share, report)
+    run = _Run(target, vertex, facts, canary_share, report, planned)
     with undoing(report) as made:
         endpoint = run.endpoint(made)
         # The lease is held while the rest is taken back, too; an endpoint that goes needs none.
@@ -90,14 +93,24 @@ def up(
     )
 
 
+def _outdated(target: Target) -> DeployError:
+    return DeployError(
+        f"what exists in {target.region}, or what is wanted there, is no longer what the plan was made for",
+        "make a new one: cpr plan",
+    )
+
+
 class _Run:
     """The steps of one `up`, each of which may find its work done."""
 
-    def __init__(self, target: Target, vertex: Vertex, facts: Facts, share: int, report: Report) -> None:
+    def __init__(
+        self, target: Target, vertex: Vertex, facts: Facts, share: int, report: Report, planned: RegionPlan | None
+    ) -> None:
         self.target = target
         self.vertex = vertex
         self.facts = facts
         self.share = share
+        self.planned = planned if facts.endpoint is not None else None
         self.undo = Undo()
         self.lines: list[str] = []
         self._report = report
@@ -108,20 +121,27 @@ class _Run:
 
     def endpoint(self, undo: Undo) -> Endpoint:
         """The one that is there, or a new one. What another run makes meanwhile is not this run's to remove."""
-        if self.facts.endpoint is not None:
-            return self.facts.endpoint
+        found = self.facts.endpoint
+        if found is not None:
+            if known.is_ours(found) and known.live(self.target, self.facts) is None:
+                # A run that was killed has made it, and nothing has served from it yet.
+                undo.add(f"delete endpoint {found.id}", lambda: delete_if_empty(self.vertex, found))
+            return found
         self.say(f"create endpoint {self.target.endpoint} ({self.target.kind})")
         labels = {**self.target.labels, OURS: self.target.endpoint}
         endpoint, is_new = self.vertex.create_endpoint(self.target, labels)
         if is_new:
-            undo.add(f"delete endpoint {endpoint.id}", lambda: _delete_if_empty(self.vertex, endpoint))
+            undo.add(f"delete endpoint {endpoint.id}", lambda: delete_if_empty(self.vertex, endpoint))
         return endpoint
 
     def all(self, endpoint: Endpoint) -> Version:
         self.vertex.settle(endpoint.name, f"{self.vertex.parent}/models/{self.target.model}")
         self._look(endpoint)
-        decide(self.target, self.facts, canary=self.share)  # another run may have changed what is possible
+        now = decide(self.target, self.facts, canary=self.share)  # another run may have changed what is possible
+        if self.planned is not None and self.planned.fingerprint != now.fingerprint:
+            raise _outdated(self.target)
         self._change_endpoint(endpoint)
+        self._end_unfinished(endpoint)
         self._remove_orphans()
         version = self._version()
         deployed_id = self._deployed(endpoint, version)
@@ -144,6 +164,10 @@ class _Run:
             return
         self.say(f"change endpoint {now.id}: {', '.join(names)}")
 
+        if "client_connection_config" in names:
+            self.vertex.set_inference_timeout(endpoint, self.target)
+            names.remove("client_connection_config")
+
         def write(one: Endpoint) -> Endpoint:
             fields = {
                 "labels": {**one.labels, **self.target.labels},
@@ -151,7 +175,14 @@ class _Run:
             }
             return self.vertex.update_endpoint(one, {name: fields[name] for name in names})
 
+        if not names:
+            return
         self.facts = replace(self.facts, endpoint=changed(self.vertex, endpoint, write))
+
+    def _end_unfinished(self, endpoint: Endpoint) -> None:
+        """What an ended run had begun with, and is not wanted: the live version gets its traffic back."""
+        if end_unfinished(self.target, self.vertex, self.facts, endpoint, self.say):
+            self._look(endpoint)
 
     def _remove_orphans(self) -> None:
         for version in known.orphans(self.target, self.facts):
@@ -164,19 +195,31 @@ class _Run:
         found = known.wanted(target, facts)
         if found is not None:
             self._remove_staged()
+            self._taken_back(found)
             return found
         uri = self._staged()
         self.say(f"upload a version of {target.model}")
-        labels = known.labels(target, facts)
-        self.vertex.upload(target, known.spec_of(target, facts), uri, labels, known.candidate(target, facts))
+        self.vertex.upload(
+            target,
+            known.spec_of(target, facts),
+            uri,
+            known.labels(target, facts),
+            mark=known.mark(target, facts),
+            alias=known.candidate(target, facts),
+        )
         self.facts = replace(facts, versions=tuple(self.vertex.versions(target.model)))
         uploaded = known.wanted(target, self.facts)
         if uploaded is None:
-            raise DeployError(f"{target.model} has no version with the label {known.KEY}", "run it again")
+            raise DeployError(f"{target.model} has no version with the description of this upload", "run it again")
         self._remove_orphans()  # an answer that was lost, or another run, may have made it twice
-        self.undo.add(f"delete {uploaded}", lambda: _delete_candidate(self.vertex, uploaded))
+        self._taken_back(uploaded)
         self._remove_staged()
         return uploaded
+
+    def _taken_back(self, version: Version) -> None:
+        """One that is not live yet goes if it does not hold, whichever run has uploaded it."""
+        if LIVE not in version.aliases and known.candidacy(version):
+            self.undo.add(f"delete {version}", lambda: delete_candidate(self.vertex, version))
 
     def _staging(self) -> str:
         assert self.target.staging is not None
@@ -188,23 +231,27 @@ class _Run:
         if source is None or digest is None or not self.target.staging:
             return source
         self.say(f"stage artifacts {source}")
+        self.undo.add("delete the staged artifacts", self._remove_staged)
         return artifacts.stage(source, self._staging(), digest, self._report, region=self.target.region)
 
     def _remove_staged(self) -> None:
         """A version has a copy of its own, so what was staged for it has done its work."""
         if self.target.artifacts and self.target.staging and self.facts.artifacts:
-            artifacts.remove(artifacts.staged_uri(self._staging(), self.facts.artifacts))
+            artifacts.remove_all(self._staging())
 
     def _deployed(self, endpoint: Endpoint, version: Version) -> str:
         """The id of the version's deployed model, started without traffic where another one serves."""
         target, now = self.target, self.vertex.again(endpoint)
         deployed_id = known.deployed_id(target, version)
-        if any(each.id == deployed_id for each in now.deployed):
+        there = any(each.id == deployed_id for each in now.deployed)
+        if not there or known.candidacy(version):
+            keeper = known.live(target, self.facts)
+            self.undo.add(f"undeploy {version}", lambda: undeploy(self.vertex, endpoint, deployed_id, keeper))
+        if there:
             return deployed_id
-        others = {name: share for name, share in now.traffic.items() if share}
-        split: Mapping[str, int] = {**others, "0": 0} if others else {"0": ALL}
+        # Without a split the endpoint keeps its own (DeployModelRequest.traffic_split).
+        split: Mapping[str, int] = {} if any(now.traffic.values()) else {"0": ALL}
         self.say(f"deploy {version} on {target.scale.machine_type}")
-        self.undo.add(f"undeploy {version}", lambda: undeploy(self.vertex, endpoint, deployed_id))
         try:
             self.vertex.deploy(endpoint, target, version, deployed_id, split)
         except DeployError as error:
@@ -229,15 +276,19 @@ class _Run:
         if now.traffic.get(deployed_id) == ALL and len(now.deployed) == 1 and LIVE in version.aliases:
             return
         old = {name: share for name, share in now.traffic.items() if share and name != deployed_id}
-        self.undo.add("give the traffic back", lambda: _give_back(self.vertex, endpoint, old))
-        if old and self.share:
-            self.say(f"{self.share} % of the traffic to {version}")
-            self._split(endpoint, traffic.with_share(old, deployed_id, self.share))
-            self._judge(endpoint, version, deployed_id, max(old, key=lambda name: old[name]))
-        if now.traffic.get(deployed_id) != ALL:
-            self.say(f"all traffic to {version}")
-            self._split(endpoint, {deployed_id: ALL})
-        self._judge(endpoint, version, deployed_id, None)
+        if not old:  # a run that was killed has given it all the traffic before it was judged
+            live = known.deployed_of(self.facts, known.live(self.target, self.facts))
+            old = {each.id: ALL for each in live[:1] if each.id != deployed_id}
+        self.undo.add("give the traffic back", lambda: give_back(self.vertex, endpoint, old))
+        share = first_share(self.target, self.share) if old else 0
+        if share:
+            self.say(f"{share} % of the traffic to {version}")
+            self._split(endpoint, traffic.with_share(old, deployed_id, share))
+            self._judge(endpoint, version, deployed_id, max(old, key=lambda name: old[name]) if self.share else None)
+        self.say(f"all traffic to {version}")
+        self._split(endpoint, {deployed_id: ALL})
+        if not share:
+            self._judge(endpoint, version, deployed_id, None)
 
     def _split(self, endpoint: Endpoint, split: Mapping[str, int]) -> None:
         changed(self.vertex, endpoint, lambda one: self.vertex.set_traffic(one, split))
@@ -273,68 +324,3 @@ class _Run:
                 self.vertex.undeploy(endpoint, each.id)
         self._look(endpoint)
         self._remove_orphans()
-
-
-def settle_aliases(vertex: Vertex, facts: Facts, version: Version) -> None:
-    """`live` on this version, `previous` on the one that had it."""
-    now = facts.by_number.get(version.number, version)
-    if LIVE in now.aliases and not known.candidacy(now):
-        return
-    before = next((each for each in facts.versions if LIVE in each.aliases and each.number != version.number), None)
-    if before is not None:
-        # First, and by one call each: a run that is killed in between finds `live` where it was, and does it again.
-        vertex.alias(before, [PREVIOUS])
-    vertex.alias(version, [LIVE, *(f"-{name}" for name in known.candidacy(now))])
-
-
-def changed(vertex: Vertex, endpoint: Endpoint, write: Callable[[Endpoint], _T]) -> _T:
-    """`write` with the endpoint as it is now, again while others change it in between (ABORTED, by its etag)."""
-    from google.api_core import exceptions
-
-    for _ in range(_TRIES):
-        try:
-            return write(vertex.again(endpoint))
-        except exceptions.Aborted:
-            continue
-    raise DeployError(f"endpoint {endpoint.display_name} is changed all the time by others", "run it again")
-
-
-def undeploy(vertex: Vertex, endpoint: Endpoint, deployed_id: str) -> None:
-    """Also one that still has traffic: it is taken away first."""
-    vertex.settle(endpoint.name)
-    now = vertex.again(endpoint)
-    found = next((each for each in now.deployed if each.id == deployed_id), None)
-    if found is None:
-        return
-    if found.traffic and len(now.deployed) > 1:
-        changed(vertex, endpoint, lambda one: vertex.set_traffic(one, _without(one, found)))
-    vertex.undeploy(endpoint, deployed_id)
-
-
-def _without(endpoint: Endpoint, gone: Deployed) -> dict[str, int]:
-    """Its share goes to those that have some already, else to the first of the others."""
-    left = traffic.without(endpoint.traffic, gone.id)
-    if gone.id not in left:
-        return left
-    return {next(each.id for each in endpoint.deployed if each.id != gone.id): ALL}
-
-
-def _give_back(vertex: Vertex, endpoint: Endpoint, old: Mapping[str, int]) -> None:
-    if old:
-        whole = traffic.with_share(old, "", 0)
-        changed(vertex, endpoint, lambda one: vertex.set_traffic(one, whole))
-
-
-def _delete_if_empty(vertex: Vertex, endpoint: Endpoint) -> None:
-    """And if no other run has begun to use it."""
-    vertex.settle(endpoint.name)
-    now = vertex.again(endpoint)
-    if not now.deployed and lease.LABEL not in now.labels:
-        vertex.delete_endpoint(endpoint)
-
-
-def _delete_candidate(vertex: Vertex, version: Version) -> None:
-    """One that never went live."""
-    now = next((each for each in vertex.versions(version.model) if each.number == version.number), None)
-    if now is not None and LIVE not in now.aliases:
-        vertex.delete_version(now)

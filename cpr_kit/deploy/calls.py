@@ -99,11 +99,13 @@ class Caller:
         def told(error: Exception) -> None:
             self.report(f"{failures.brief(error)}; again: {what}")
 
+        passing = retry.if_exception_type(
+            exceptions.ServiceUnavailable, exceptions.TooManyRequests, exceptions.GatewayTimeout, ConnectionError
+        )
         patience = self.patience
         policy = retry.Retry(
-            predicate=retry.if_exception_type(
-                exceptions.ServiceUnavailable, exceptions.TooManyRequests, exceptions.GatewayTimeout, ConnectionError
-            ),
+            # A quota for machines is 429 too, and does not pass.
+            predicate=lambda error: passing(error) and failures.explained(str(error)) is None,
             initial=patience.first_s,
             maximum=patience.longest_s,
             multiplier=2.0,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from cpr_kit.deploy import artifacts, lease
-from cpr_kit.deploy.apply import Outcome, undeploy
+from cpr_kit.deploy.apply import Outcome
 from cpr_kit.deploy.calls import Report, silent
-from cpr_kit.deploy.facts import KEY, is_ours
+from cpr_kit.deploy.changes import undeploy
+from cpr_kit.deploy.facts import is_ours, key_of
+from cpr_kit.deploy.lease import LABEL
+from cpr_kit.deploy.observe import find
 from cpr_kit.deploy.plan import RegionPlan, Step
 from cpr_kit.deploy.resources import Endpoint, Version
 from cpr_kit.deploy.target import Target
@@ -14,7 +17,7 @@ from cpr_kit.deploy.vertex import Vertex
 
 def plan_down(target: Target, vertex: Vertex) -> RegionPlan:
     """What `down` would remove. The image stays in its repository: others may use it."""
-    endpoint, versions = vertex.endpoint(target.endpoint), vertex.versions(target.model)
+    endpoint, versions = find(target, vertex), vertex.versions(target.model)
     steps = []
     if endpoint is not None:
         for each in endpoint.deployed:
@@ -37,7 +40,7 @@ def plan_down(target: Target, vertex: Vertex) -> RegionPlan:
             )
         )
     for version in versions:
-        ours = KEY in version.labels
+        ours = key_of(target, version) is not None
         steps.append(
             Step(
                 action="delete" if ours else "keep",
@@ -51,7 +54,7 @@ def plan_down(target: Target, vertex: Vertex) -> RegionPlan:
 
 def down(target: Target, vertex: Vertex, *, take_lease: bool = False, report: Report = silent) -> Outcome:
     """Undeploy the model, delete the endpoint and the versions that carry this kit's labels. Safe to run again."""
-    endpoint = vertex.endpoint(target.endpoint)
+    endpoint = find(target, vertex)
     changed = False
     if endpoint is not None:
         with lease.held(vertex, endpoint, report=report, take=take_lease):
@@ -63,8 +66,9 @@ def down(target: Target, vertex: Vertex, *, take_lease: bool = False, report: Re
             vertex.delete_endpoint(endpoint)
             changed = True
             endpoint = None
+    _delete_doubles(target, vertex, endpoint, report)
     vertex.settle(f"{vertex.parent}/models/{target.model}")
-    for version in _in_order(vertex.versions(target.model)):
+    for version in _in_order(target, vertex.versions(target.model)):
         report(f"delete {version}")
         vertex.delete_version(version)
         changed = True
@@ -73,6 +77,15 @@ def down(target: Target, vertex: Vertex, *, take_lease: bool = False, report: Re
     return Outcome(
         region=target.region, changed=changed, version="", endpoint=endpoint.name if endpoint is not None else ""
     )
+
+
+def _delete_doubles(target: Target, vertex: Vertex, endpoint: Endpoint | None, report: Report) -> None:
+    """Endpoints of the same name that two runs at once have made where they could not choose the id (psc)."""
+    for each in vertex.endpoints(target.endpoint):
+        is_double = endpoint is None or each.id != endpoint.id
+        if is_double and is_ours(each) and not each.deployed and LABEL not in each.labels:
+            report(f"delete endpoint {each.id}")
+            vertex.delete_endpoint(each)
 
 
 def _emptied(target: Target, vertex: Vertex, endpoint: Endpoint, report: Report) -> bool:
@@ -88,7 +101,7 @@ def _goes(target: Target, endpoint: Endpoint) -> bool:
     return is_ours(endpoint) and all(each.model == target.model for each in endpoint.deployed)
 
 
-def _in_order(versions: list[Version]) -> list[Version]:
+def _in_order(target: Target, versions: list[Version]) -> list[Version]:
     """Ours; the default one last, since deleting it makes another one the default."""
-    ours = [each for each in versions if KEY in each.labels]
+    ours = [each for each in versions if key_of(target, each)]
     return sorted(ours, key=lambda each: ("default" in each.aliases, int(each.number)))

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from cpr_kit.contract import ContainerSpec
 from cpr_kit.deploy.resources import Deployed, Endpoint, Version
-from cpr_kit.deploy.target import Target
+from cpr_kit.deploy.target import OURS, Target
 
-OURS = "cpr-kit"
-"""Label of all that this kit made; its value is the endpoint's name."""
-KEY = "cpr-key"
 IMAGE = "cpr-image"
 ARTIFACTS = "cpr-artifacts"
 LIVE, PREVIOUS = "live", "previous"
@@ -22,6 +20,7 @@ CANDIDATE = "candidate-"
 """What an alias begins with that a version has until it is live: one of its own, since an alias leaves who had it."""
 
 _DIGITS = 9 * 10**9
+_MARK = re.compile(r"cpr up: endpoint (\S+), key ([0-9a-f]{32})")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +56,25 @@ def key(target: Target, facts: Facts) -> str | None:
 
 def labels(target: Target, facts: Facts) -> dict[str, str]:
     """A version's labels (64 characters of [a-z0-9_-] each)."""
-    found = {OURS: target.endpoint, KEY: key(target, facts) or "", IMAGE: short(facts.digest)}
+    found = {OURS: target.endpoint, IMAGE: short(facts.digest)}
     return {**target.labels, **found, **({ARTIFACTS: short(facts.artifacts)} if facts.artifacts else {})}
+
+
+def mark(target: Target, facts: Facts) -> str:
+    """The description of a version of ours: the endpoint that it was uploaded for, and its key."""
+    return f"cpr up: endpoint {target.endpoint}, key {key(target, facts)}"
+
+
+def made_for(version: Version) -> str | None:
+    """The endpoint that this kit uploaded a version for; None for versions of others."""
+    found = _MARK.fullmatch(version.description)
+    return found[1] if found else None
+
+
+def key_of(target: Target, version: Version) -> str | None:
+    """The key of a version that is ours."""
+    found = _MARK.fullmatch(version.description)
+    return found[2] if found and found[1] == target.endpoint else None
 
 
 def short(digest: str | None) -> str:
@@ -77,14 +93,33 @@ def is_ours(endpoint: Endpoint) -> bool:
 def wanted(target: Target, facts: Facts) -> Version | None:
     """The version that is wanted, if it exists: of several, the oldest, so that all runs agree."""
     ours = key(target, facts)
-    return next((each for each in facts.versions if ours and each.labels.get(KEY) == ours), None)
+    return next((each for each in facts.versions if ours and key_of(target, each) == ours), None)
+
+
+def live(target: Target, facts: Facts) -> Version | None:
+    """Our version that serves, or served until a canary began."""
+    return next((each for each in facts.versions if LIVE in each.aliases and key_of(target, each)), None)
+
+
+def deployed_of(facts: Facts, version: Version | None) -> list[Deployed]:
+    """A version's deployed models at the endpoint, the one with the most traffic first."""
+    if version is None or facts.endpoint is None:
+        return []
+    found = [d for d in facts.endpoint.deployed if (d.model, d.number) == (version.model, version.number)]
+    return sorted(found, key=lambda each: -each.traffic)
+
+
+def unfinished(target: Target, facts: Facts) -> list[Version]:
+    """Versions of ours that an ended run was about to make live, the wanted one apart."""
+    now = wanted(target, facts)
+    return [each for each in facts.versions if each != now and key_of(target, each) and candidacy(each)]
 
 
 def deployed_id(target: Target, version: Version) -> str:
     """10 digits from the version and from all that a deployed model cannot change later (MutateDeployedModel)."""
     scale = target.scale
     machine = [scale.machine_type, scale.accelerator_type, scale.accelerator_count, scale.spot]
-    parts = [str(version), version.labels.get(KEY), machine, target.service_account, target.access_logging]
+    parts = [str(version), key_of(target, version), machine, target.service_account, target.access_logging]
     return str(10**9 + int(digest_of(parts), 16) % _DIGITS)
 
 
@@ -109,7 +144,8 @@ def previous(target: Target, facts: Facts) -> Deployed | None:
     """The one that stays deployed for a rollback, where the target says so: what served last."""
     if not target.keep_previous:
         return None
-    old = outdated(target, facts)
+    now = wanted(target, facts)
+    old = [each for each in outdated(target, facts) if now is None or each.number != now.number]
     serving = [each for each in old if each.traffic]
     if serving:
         return max(serving, key=lambda each: each.traffic)
@@ -136,10 +172,10 @@ def orphans(target: Target, facts: Facts) -> list[Version]:
     seen: set[str] = set()
     found = []
     for version in facts.versions:
-        mark = version.labels.get(KEY)
-        doubled = mark in seen
-        seen.add(mark or "")
-        if not mark or version.number in deployed or version == now:
+        found_key = key_of(target, version)
+        doubled = found_key in seen
+        seen.add(found_key or "")
+        if not found_key or version.number in deployed or version == now:
             continue
         if not {LIVE, PREVIOUS} & set(version.aliases) and (candidacy(version) or doubled):
             found.append(version)
@@ -154,6 +190,8 @@ def endpoint_changes(target: Target, endpoint: Endpoint) -> list[str]:
     logging = target.request_logging
     if is_ours(endpoint) and endpoint.logging != ((logging.sampling_rate, logging.table) if logging else None):
         found.append("predict_request_response_logging_config")
+    if is_ours(endpoint) and target.inference_timeout_s and endpoint.inference_timeout_s != target.inference_timeout_s:
+        found.append("client_connection_config")
     return found
 
 
@@ -161,7 +199,7 @@ def same_scale(target: Target, deployed: Deployed) -> bool:
     """Whether all that MutateDeployedModel can change is as it is wanted."""
     wanted_scale, has = target.scale, deployed.scale
     same = (wanted_scale.min_replicas, wanted_scale.max_replicas) == (has.min_replicas, has.max_replicas)
-    metrics = not wanted_scale.autoscaling or dict(wanted_scale.autoscaling) == dict(has.autoscaling)
+    metrics = dict(wanted_scale.autoscaling) == dict(has.autoscaling)
     return same and metrics and target.container_logging == deployed.container_logging
 
 

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from pathlib import Path
 
 from cpr_kit.deploy.calls import Report
 from cpr_kit.deploy.resources import Endpoint
@@ -116,8 +117,12 @@ def _release(vertex: Vertex, endpoint: Endpoint, mine: Holder, report: Report) -
 
 
 def _machine() -> str:
-    """A name for this machine: host name and, in a container, its own boot's."""
-    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:10]
+    """A name for where process ids mean something: this boot of this machine, and in a container that container."""
+    parts = [socket.gethostname()]
+    for path in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
+        with contextlib.suppress(OSError):
+            parts.append(str(Path(path).readlink()) if "/ns/" in path else Path(path).read_text())
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:10]
 
 
 def _runs(pid: int) -> bool:

@@ -72,6 +72,7 @@ def endpoint(message: Any) -> Endpoint:
         labels=dict(message.labels),
         deployed=tuple(_deployed(each, split) for each in message.deployed_models),
         created=message.create_time,
+        inference_timeout_s=_timeout_s(message),
         logging=_logging(message),
         address=_address(message),
     )
@@ -80,6 +81,11 @@ def endpoint(message: Any) -> Endpoint:
 def _address(message: Any) -> str:
     """Where a client on the peered network asks a psa endpoint, once something is deployed to it."""
     return next((m.private_endpoints.predict_http_uri for m in message.deployed_models if m.private_endpoints), "")
+
+
+def _timeout_s(message: Any) -> int | None:
+    timeout = message.client_connection_config.inference_timeout
+    return int(timeout.total_seconds()) or None if timeout else None
 
 
 def _logging(message: Any) -> tuple[float, str] | None:
@@ -165,16 +171,20 @@ def version(message: Any) -> Version:
         aliases=tuple(message.version_aliases),
         image_uri=message.container_spec.image_uri,
         artifact_uri=message.artifact_uri,
+        description=message.version_description,
         created=message.version_create_time,
     )
 
 
-def model_for(target: Target, spec: ContainerSpec, artifact_uri: str | None, labels: Mapping[str, str]) -> types.Model:
+def model_for(
+    target: Target, spec: ContainerSpec, artifact_uri: str | None, labels: Mapping[str, str], mark: str
+) -> types.Model:
     from google.cloud.aiplatform_v1 import types
 
     return types.Model(
         display_name=target.model,
         container_spec=container_message.write(spec),
         artifact_uri=artifact_uri or "",
+        version_description=mark,
         labels=dict(labels),
     )

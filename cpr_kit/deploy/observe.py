@@ -7,6 +7,7 @@ from cpr_kit.deploy.calls import Report, silent
 from cpr_kit.deploy.facts import Facts, wanted
 from cpr_kit.deploy.registry.push import push
 from cpr_kit.deploy.registry.remote import located, remote
+from cpr_kit.deploy.resources import Endpoint
 from cpr_kit.deploy.target import Target
 from cpr_kit.deploy.vertex import Vertex
 from cpr_kit.engine.protocol import Engine
@@ -19,7 +20,7 @@ def observe(target: Target, engine: Engine | None, vertex: Vertex) -> Facts:
     Raises DeployError where artifacts have to be staged and cannot be.
     """
     digest = image_digest(target, engine)
-    endpoint = vertex.endpoint(target.endpoint)
+    endpoint = find(target, vertex)
     facts = Facts(
         endpoint=endpoint,
         versions=tuple(vertex.versions(target.model)),
@@ -31,6 +32,15 @@ def observe(target: Target, engine: Engine | None, vertex: Vertex) -> Facts:
     if facts.artifacts and target.staging and wanted(target, facts) is None:
         artifacts.reach(target.staging, target.region)
     return facts
+
+
+def find(target: Target, vertex: Vertex) -> Endpoint | None:
+    """The endpoint, also one that a killed run has begun to make: it is waited for."""
+    found = vertex.endpoint(target.endpoint)
+    if found is None and target.kind != "psc":
+        vertex.settle(f"{vertex.parent}/endpoints/{target.endpoint}")
+        found = vertex.endpoint(target.endpoint)
+    return found
 
 
 def image_digest(target: Target, engine: Engine | None) -> str | None:

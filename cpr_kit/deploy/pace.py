@@ -54,10 +54,17 @@ class PacedVertex(Vertex):
         self._stop = stop
 
     def upload(
-        self, target: Target, spec: ContainerSpec, artifact_uri: str | None, labels: Mapping[str, str], alias: str
+        self,
+        target: Target,
+        spec: ContainerSpec,
+        artifact_uri: str | None,
+        labels: Mapping[str, str],
+        *,
+        mark: str,
+        alias: str,
     ) -> None:
         self._stop.sleep(self._pace.delay())
-        super().upload(target, spec, artifact_uri, labels, alias)
+        super().upload(target, spec, artifact_uri, labels, mark=mark, alias=alias)
 
     def deploy(
         self, endpoint: Endpoint, target: Target, version: Version, deployed_id: str, split: Mapping[str, int]

@@ -15,6 +15,7 @@ from cpr_kit.deploy.facts import (
     digest_of,
     endpoint_changes,
     is_ours,
+    made_for,
     orphans,
     outdated,
     previous,
@@ -23,9 +24,13 @@ from cpr_kit.deploy.facts import (
     wanted,
 )
 from cpr_kit.deploy.lease import LABEL as LEASE
+from cpr_kit.deploy.resources import Deployed
 from cpr_kit.deploy.target import Scale, Target
 from cpr_kit.deploy.traffic import ALL
 from cpr_kit.errors import DeployError
+
+ASKED = 5
+"""Percent of the traffic that a new version gets without a canary, until it has answered the checks."""
 
 Action = Literal["keep", "push", "stage", "create", "change", "upload", "deploy", "shift", "undeploy", "delete"]
 
@@ -95,7 +100,37 @@ def fingerprint(target: Target, facts: Facts, canary: int) -> str:
     return digest_of([asdict(target), asdict(replace(facts, endpoint=endpoint, last_took_s=None)), canary])[:32]
 
 
+def first_share(target: Target, canary: int) -> int:
+    """What a new version gets before it has all the traffic: a canary's share, or enough to be asked the checks."""
+    if canary:
+        return canary
+    return ASKED if target.checks and target.kind in ("public", "dedicated") else 0
+
+
+def check_alone(target: Target, facts: Facts) -> None:
+    """Raises DeployError where the endpoint or the model serves others too: their traffic and versions stay theirs."""
+    for version in facts.versions:
+        owner = made_for(version)
+        if owner not in (None, target.endpoint):
+            raise DeployError(
+                f"model {target.model} in {target.region} has versions for endpoint {owner}, and this is "
+                f"{target.endpoint}: live, previous and rollback would be both endpoints'",
+                "give this endpoint a model of its own: [deploy] model",
+            )
+    endpoint = facts.endpoint
+    others = [each for each in endpoint.deployed if each.model != target.model] if endpoint else []
+    serving = sum(each.traffic for each in others)
+    if serving:
+        names = ", ".join(sorted({each.version for each in others if each.traffic}))
+        raise DeployError(
+            f"endpoint {target.endpoint} in {target.region} gives {serving} % of its traffic to models that are not "
+            f"{target.model}: {names}",
+            "give this model an endpoint of its own: [deploy] endpoint",
+        )
+
+
 def _possible(target: Target, facts: Facts) -> None:
+    check_alone(target, facts)
     endpoint = facts.endpoint
     if endpoint is None:
         return
@@ -104,15 +139,6 @@ def _possible(target: Target, facts: Facts) -> None:
             f"endpoint {target.endpoint} in {target.region} is {endpoint.kind}, and [deploy] kind is {target.kind}: "
             "the kind of an endpoint cannot be changed",
             "name another endpoint in [deploy] endpoint, or delete this one: cpr down",
-        )
-    others = [each for each in endpoint.deployed if each.model != target.model]
-    serving = sum(each.traffic for each in others)
-    if serving:
-        names = ", ".join(sorted({each.version for each in others if each.traffic}))
-        raise DeployError(
-            f"endpoint {target.endpoint} in {target.region} gives {serving} % of its traffic to models that are not "
-            f"{target.model}: {names}",
-            "give this model an endpoint of its own: [deploy] endpoint",
         )
     if target.kind == "psa" and endpoint.deployed and current(target, facts) is None:
         # A private endpoint with VPC peering has one deployed model ("Choose an endpoint type").
@@ -154,7 +180,7 @@ def _version_steps(target: Target, facts: Facts) -> Iterator[Step]:
         else:
             yield Step(action="keep", what="model version", name=str(version), reason="same image, artifacts and start")
         return
-    if target.artifacts and not target.artifacts.startswith("gs://"):
+    if target.artifacts and target.staging:
         yield Step(action="stage", what="artifacts", name=target.artifacts, reason=f"to {target.staging}")
     reason = "the first" if not facts.versions else _difference(facts)
     yield Step(action="upload", what="model version", name=target.model, reason=reason, takes="about a minute")
@@ -176,16 +202,25 @@ def _deployment_steps(target: Target, facts: Facts, canary: int) -> Iterator[Ste
         machine = f"{target.scale.machine_type}, {replicas(target.scale)}"
         yield Step(action="deploy", what="deployed model", name=name, reason=machine, takes=_time(facts))
     elif not same_scale(target, now):
-        changed = f"{replicas(now.scale)} -> {replicas(target.scale)}"
+        changed = _scale_changes(target, now)
         yield Step(action="change", what="deployed model", name=name, reason=changed, takes="minutes for new machines")
     else:
         yield Step(action="keep", what="deployed model", name=name, reason=replicas(now.scale))
     share = now.traffic if now else 0
     if share == ALL:
         return
-    if canary and any(each.traffic for each in old):
-        yield Step(action="shift", what="traffic", name=name, reason=f"{canary} % for the canary", takes="seconds")
+    first = first_share(target, canary) if any(each.traffic for each in old) else 0
+    if first:
+        why = "for the canary" if canary else "until it has answered the checks"
+        yield Step(action="shift", what="traffic", name=name, reason=f"{first} % {why}", takes="seconds")
     yield Step(action="shift", what="traffic", name=name, reason=f"{share} % -> {ALL} %", takes="seconds")
+
+
+def _scale_changes(target: Target, now: Deployed) -> str:
+    changes = [f"{replicas(now.scale)} -> {replicas(target.scale)}"] * (replicas(now.scale) != replicas(target.scale))
+    changes += ["autoscaling"] * (dict(now.scale.autoscaling) != dict(target.scale.autoscaling))
+    changes += ["container_logging"] * (now.container_logging != target.container_logging)
+    return ", ".join(changes)
 
 
 def _removals(target: Target, facts: Facts) -> Iterator[Step]:

@@ -21,6 +21,8 @@ class Version:
     aliases: tuple[str, ...] = ()
     image_uri: str = ""
     artifact_uri: str = ""
+    description: str = ""
+    """The version's own, which holds the kit's mark: labels are shown merged with the model's (UpdateModelRequest)."""
     created: datetime | None = None
 
     def __str__(self) -> str:
@@ -62,6 +64,7 @@ class Endpoint:
     labels: Mapping[str, str] = field(default_factory=dict)
     deployed: tuple[Deployed, ...] = ()
     created: datetime | None = None
+    inference_timeout_s: int | None = None
     logging: tuple[float, str] | None = None
     """Sampling rate and table of request-response logging, where it is on."""
     address: str = ""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from cpr_kit.deploy.facts import ARTIFACTS, IMAGE, KEY, LIVE, is_ours, short
+from cpr_kit.deploy.facts import ARTIFACTS, IMAGE, LIVE, is_ours, made_for, short
 from cpr_kit.deploy.resources import Deployed, Endpoint, Version
 from cpr_kit.deploy.target import Target
 
@@ -117,7 +117,7 @@ def compared(
 
 def _serving(deployed: Deployed, version: Version | None) -> Serving:
     labels = version.labels if version else {}
-    ours = KEY in labels
+    ours = version is not None and made_for(version) is not None
     return Serving(
         id=deployed.id,
         version=deployed.version,

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from cpr_kit.contract import ContainerSpec, EndpointKind
 
+OURS = "cpr-kit"
+"""Label of all that this kit made; its value is the endpoint's name."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:

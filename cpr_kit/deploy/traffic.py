@@ -23,8 +23,3 @@ def with_share(split: Mapping[str, int], new: str, share: int) -> dict[str, int]
     for name in by_remainder[: left - sum(shares.values())]:
         shares[name] += 1
     return {**shares, **({new: share} if share else {})}
-
-
-def without(split: Mapping[str, int], gone: str) -> dict[str, int]:
-    """`split` after `gone` has left: its share goes to the others in proportion."""
-    return with_share({name: value for name, value in split.items() if name != gone}, gone, 0)

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from cpr_kit.deploy.calls import Report
-from cpr_kit.errors import CprError
+from cpr_kit.errors import CprError, DeployError
 
 
 class Undo:
@@ -20,8 +20,9 @@ class Undo:
         """What was made has come to stay."""
         self._acts.clear()
 
-    def run(self, report: Report) -> None:
-        """Everything is tried; what cannot be taken back is said."""
+    def run(self, report: Report) -> list[str]:
+        """Everything is tried; what could not be taken back."""
+        left = []
         while self._acts:
             what, act = self._acts.pop()
             report(f"undo: {what}")
@@ -29,6 +30,8 @@ class Undo:
                 act()
             except Exception as error:  # noqa: BLE001 - the first failure is the one to be raised
                 report(f"could not {what}: {error}")
+                left.append(f"could not {what}: {error}")
+        return left
 
 
 @contextlib.contextmanager
@@ -40,5 +43,10 @@ def undoing(report: Report) -> Iterator[Undo]:
     except Exception as error:
         if not isinstance(error, CprError):
             report(f"stopped by {type(error).__name__}: {error}")
-        undo.run(report)
+        left = undo.run(report)
+        if left:
+            raise DeployError(
+                "\n".join([str(error).partition(" | ")[0], *(f"  {each}" for each in left)]),
+                "run the same command again: it goes on from what is there",
+            ) from error
         raise

@@ -14,7 +14,7 @@ from cpr_kit.contract import ContainerSpec
 from cpr_kit.deploy import calls, failures, messages
 from cpr_kit.deploy.calls import Caller, Patience, Report
 from cpr_kit.deploy.resources import Endpoint, Version
-from cpr_kit.deploy.target import Target
+from cpr_kit.deploy.target import OURS, Target
 from cpr_kit.errors import DeployError
 
 if TYPE_CHECKING:
@@ -67,10 +67,13 @@ class Vertex:
             return messages.endpoint(message)
         except (exceptions.NotFound, exceptions.InvalidArgument):  # a display name need not have the form of an id
             named = self.endpoints(name)
+        ours = [each for each in named if each.labels.get(OURS) == name]
+        if ours:
+            return ours[0]  # of several, which two runs at once may make where they cannot choose the id, the oldest
         if len(named) > 1:
             raise DeployError(
                 f'{len(named)} endpoints of {self.parent} are named "{name}": {", ".join(each.id for each in named)}',
-                "name one by its id: [deploy] endpoint",
+                "give the one that is meant another display name, or choose another name: [deploy] endpoint",
             )
         return named[0] if named else None
 
@@ -107,6 +110,7 @@ class Vertex:
             self._done(operation, f"create endpoint {target.endpoint}")
         except exceptions.AlreadyExists:
             is_new = False
+            self.settle(f"{self.parent}/endpoints/{target.endpoint}")
         found = self.endpoint(target.endpoint) if chosen else next(iter(self.endpoints(target.endpoint)), None)
         if found is None:
             raise DeployError(f"endpoint {target.endpoint} was created and is not there", "run it again")
@@ -123,9 +127,19 @@ class Vertex:
             self._endpoints.update_endpoint,
             endpoint=message,
             update_mask={"paths": list(fields)},
-            means=("Aborted",),
+            means=("Aborted", "NotFound"),
         )
         return messages.endpoint(changed)
+
+    def set_inference_timeout(self, endpoint: Endpoint, target: Target) -> None:
+        """The one field that UpdateEndpointLongRunning changes."""
+        with calls.libraries():
+            from google.cloud.aiplatform_v1 import types
+
+        wanted = messages.endpoint_for(target).client_connection_config
+        what = f"change the inference timeout of {endpoint.display_name}"
+        message = types.Endpoint(name=endpoint.name, client_connection_config=wanted)
+        self._done(self._call(what, self._endpoints.update_endpoint_long_running, request={"endpoint": message}), what)
 
     def set_traffic(self, endpoint: Endpoint, split: Mapping[str, int]) -> Endpoint:
         """`split` gives percent by deployed model; those left out get none."""
@@ -152,8 +166,10 @@ class Vertex:
                 request={"endpoint": endpoint.name, "deployed_model": message, "traffic_split": dict(split)},
                 means=("AlreadyExists",),
             )
-        except exceptions.AlreadyExists:
-            self.settle(endpoint.name)
+        except exceptions.AlreadyExists:  # by another run, or by this one's lost answer
+            failed = self.settle(endpoint.name)
+            if not any(each.id == deployed_id for each in self.again(endpoint).deployed):
+                raise failures.failed(what, failed or "it is not there, although it was begun") from None
             return
         self._done(operation, what)
 
@@ -217,12 +233,19 @@ class Vertex:
         return sorted(map(messages.version, found), key=lambda each: int(each.number))
 
     def upload(
-        self, target: Target, spec: ContainerSpec, artifact_uri: str | None, labels: Mapping[str, str], alias: str
+        self,
+        target: Target,
+        spec: ContainerSpec,
+        artifact_uri: str | None,
+        labels: Mapping[str, str],
+        *,
+        mark: str,
+        alias: str,
     ) -> None:
         """A new version of the target's model, or its first one. Which one it became, `versions` says."""
         from google.api_core import exceptions
 
-        message = messages.model_for(target, spec, artifact_uri, labels)
+        message = messages.model_for(target, spec, artifact_uri, labels, mark)
         message.version_aliases = [alias]
         what = f"upload a version of {target.model}"
         name = f"{self.parent}/models/{target.model}"
@@ -231,7 +254,8 @@ class Vertex:
         try:
             operation = self._call(what, self._models.upload_model, request=request, means=("AlreadyExists",))
         except exceptions.AlreadyExists:  # the first version, by another run or by this one's lost answer
-            self.settle(name)
+            if failed := self.settle(name):
+                raise failures.failed(what, failed) from None
             return
         self._done(operation, what)
 
@@ -255,29 +279,55 @@ class Vertex:
 
     # Operations.
 
-    def settle(self, *names: str) -> None:
-        """Wait until no operation runs on these resources: what a killed run has begun goes on without it."""
-        listed = self._call(
-            "list operations", self._models.list_operations, request={"name": self.parent, "filter": "done=false"}
-        )
-        for operation in listed.operations:
-            resource = operation.name.partition("/operations/")[0]
-            if not operation.done and any(_is_same(resource, name) for name in names):
-                self.report(f"an operation that an earlier run began is still running: {operation.name}")
-                self._watch(operation.name, "wait for an earlier run's operation")
+    def settle(self, *names: str) -> str:
+        """Wait until no operation runs on these resources: what a killed run has begun goes on without it.
+
+        What the last one of them failed with; "" where none did.
+        """
+        failed = ""
+        for operation in self._running(names):
+            self.report(f"an operation that an earlier call began is still running: {operation}")
+            ended = self._watch(operation, "wait for an earlier call's operation")
+            failed = ended.error.message if ended.HasField("error") else failed
+        return failed
+
+    def _running(self, names: Sequence[str]) -> list[str]:
+        """Asked of the location and of each resource: that the one holds the others' is not written anywhere."""
+        found = {}
+        for parent in (self.parent, *names):
+            for operation in self._listed(parent):
+                resource = operation.name.partition("/operations/")[0]
+                if not operation.done and any(_is_same(resource, name) for name in names):
+                    found[operation.name] = operation
+        return list(found)
+
+    def _listed(self, parent: str) -> list[Any]:
+        from google.api_core import exceptions
+
+        found: list[Any] = []
+        request = {"name": parent}
+        while True:
+            try:
+                page = self._call(
+                    "list operations",
+                    self._models.list_operations,
+                    request=request,
+                    means=("NotFound", "InvalidArgument"),
+                )
+            except (exceptions.NotFound, exceptions.InvalidArgument):
+                return found
+            found += page.operations
+            if not page.next_page_token:
+                return found
+            request["page_token"] = page.next_page_token
 
     def last_took_s(self, endpoint: Endpoint) -> float | None:
-        """How long the endpoint's last successful deployment took."""
-        listed = self._call(
-            "list operations", self._endpoints.list_operations, request={"name": endpoint.name, "filter": "done=true"}
-        )
-        ended: list[tuple[datetime, float]] = []
-        for operation in listed.operations:
-            if not operation.HasField("response") or "DeployModel" not in operation.metadata.type_url.replace(
-                "Un", "_"
-            ):
-                continue
-            ended.append(_times(operation.metadata))
+        """How long the endpoint's last successful deployment took; None where nobody says."""
+        ended = [
+            _times(operation.metadata)
+            for operation in self._listed(endpoint.name)
+            if operation.HasField("response") and operation.metadata.type_url.endswith(".DeployModelOperationMetadata")
+        ]
         return max(ended)[1] if ended else None
 
     def _done(self, operation: Any, what: str) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import socket
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -114,6 +115,11 @@ def connected(name="e"):
 
 @contextlib.contextmanager
 def hung_up():
-    """An address where a connection is taken and closed at once."""
-    with Front(lambda handler: handler.connection.close()) as front:
+    """A server that takes a request and closes the connection."""
+
+    def end(handler):
+        handler.close_connection = True
+        handler.connection.shutdown(socket.SHUT_RDWR)
+
+    with Front(end) as front:
         yield front

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from cpr_kit.contract import ContainerSpec
 from cpr_kit.deploy import facts as known
-from cpr_kit.deploy.facts import ARTIFACTS, CANDIDATE, IMAGE, KEY, LIVE, OURS, PREVIOUS, Facts
+from cpr_kit.deploy.facts import ARTIFACTS, CANDIDATE, IMAGE, LIVE, PREVIOUS, Facts
 from cpr_kit.deploy.lease import LABEL
 from cpr_kit.deploy.plan import RegionPlan, decide
 from cpr_kit.deploy.resources import Deployed, Endpoint, Version
-from cpr_kit.deploy.target import RequestLogging, Scale, Target
+from cpr_kit.deploy.target import OURS, CheckRequest, RequestLogging, Scale, Target
 from cpr_kit.errors import DeployError
 
 IMAGE_NAME = "us-central1-docker.pkg.dev/p/r/iris:1"
@@ -32,8 +32,17 @@ def facts(**fields):
     return Facts(**{**empty, **fields})
 
 
-def version(number, wanted, *aliases, of=None):
-    return Version(model="iris", number=str(number), labels=of or known.labels(wanted, facts()), aliases=tuple(aliases))
+def version(number, wanted, *aliases, key=None, artifacts=None):
+    """One that this kit uploaded; `key` is that of another one than is wanted."""
+    there = facts(artifacts=artifacts)
+    mark = known.mark(wanted, there) if key is None else f"cpr up: endpoint iris, key {key}"
+    return Version(
+        model="iris",
+        number=str(number),
+        labels=known.labels(wanted, there),
+        aliases=tuple(aliases),
+        description=mark,
+    )
 
 
 def deployed(wanted, one, traffic=100, **fields):
@@ -80,7 +89,7 @@ def test_what_is_there_is_kept():
 def test_local_artifacts_are_staged_for_an_upload_alone():
     wanted = target(artifacts="/model", staging="gs://b")
     assert ("stage", "artifacts") in actions(decide(wanted, facts(artifacts="1" * 64)))
-    one = Version(model="iris", number="1", labels=known.labels(wanted, facts(artifacts="1" * 64)), aliases=(LIVE,))
+    one = version(1, wanted, LIVE, artifacts="1" * 64)
     there = facts(endpoint=endpoint(deployed(wanted, one)), versions=(one,), artifacts="1" * 64)
     assert not decide(wanted, there).changes
 
@@ -187,14 +196,35 @@ def test_labels_and_logging_are_changed_on_our_own_endpoint_alone():
 def test_orphans_are_what_never_went_live():
     wanted = target()
     now = version(4, wanted, LIVE)
-    other = {KEY: "f" * 32}
-    old = version(1, wanted, of={KEY: "1" * 32})
-    back = version(2, wanted, PREVIOUS, of={KEY: "2" * 32})
-    left = version(3, wanted, CANDIDATE + "1", of=other)
+    old = version(1, wanted, key="1" * 32)
+    back = version(2, wanted, PREVIOUS, key="2" * 32)
+    left = version(3, wanted, CANDIDATE + "1", key="f" * 32)
     double = version(5, wanted)
-    theirs = version(6, wanted, CANDIDATE + "2", of={"team": "x"})
+    theirs = replace(version(6, wanted, CANDIDATE + "2"), description="")
     there = facts(endpoint=endpoint(deployed(wanted, now)), versions=(old, back, left, now, double, theirs))
     assert [one.number for one in known.orphans(wanted, there)] == ["3", "5"]
+
+
+def test_versions_of_others_are_not_ours_whatever_their_labels_say():
+    """Labels are shown merged with the model's, so another's version may show ours (UpdateModelRequest)."""
+    wanted = target()
+    theirs = Version(model="iris", number="1", labels=known.labels(wanted, facts()))
+    assert known.wanted(wanted, facts(versions=(theirs,))) is None
+    assert known.orphans(wanted, facts(versions=(theirs, replace(theirs, number="2")))) == []
+
+
+def test_a_model_belongs_to_one_endpoint():
+    wanted = target()
+    other = replace(version(1, wanted, LIVE), description=f"cpr up: endpoint staging, key {'1' * 32}")
+    with pytest.raises(DeployError, match="has versions for endpoint staging, and this is iris"):
+        decide(wanted, facts(versions=(other,)))
+
+
+def test_without_a_canary_the_checks_are_asked_first():
+    wanted = target(checks=(CheckRequest(name="c", body=b"{}"),))
+    new = replace(settled(wanted), digest="sha256:" + "cd" * 32)
+    shares = [step.reason for step in decide(wanted, new).steps if step.action == "shift"]
+    assert shares == ["5 % until it has answered the checks", "0 % -> 100 %"]
 
 
 def test_of_two_equal_versions_the_oldest_is_meant():
@@ -204,7 +234,7 @@ def test_of_two_equal_versions_the_oldest_is_meant():
 
 def test_labels_fit_into_labels():
     found = known.labels(target(), facts(artifacts="1" * 64))
-    assert set(found) == {OURS, KEY, IMAGE, ARTIFACTS}
+    assert set(found) == {OURS, IMAGE, ARTIFACTS}
     assert all(len(value) <= 63 for value in found.values())
 
 
@@ -246,7 +276,7 @@ def test_a_plan_goes_through_json():
 
 @given(st.text(max_size=20), st.text(max_size=20), st.sampled_from(["n1-standard-2", "g2-standard-4"]))
 def test_a_deployed_models_id_is_ten_digits(label, account, machine):
-    one = Version(model="iris", number="1", labels={KEY: label})
+    one = Version(model="iris", number=str(abs(hash(label))), labels={})
     found = known.deployed_id(target(service_account=account, scale=Scale(machine_type=machine)), one)
     assert found.isdigit()
     assert len(found) == 10

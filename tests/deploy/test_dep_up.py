@@ -13,10 +13,10 @@ from cpr_kit.contract import ContainerSpec
 from cpr_kit.deploy import apply
 from cpr_kit.deploy.asking import Asker
 from cpr_kit.deploy.down import down, plan_down
-from cpr_kit.deploy.facts import LIVE, OURS, PREVIOUS
+from cpr_kit.deploy.facts import LIVE, PREVIOUS
 from cpr_kit.deploy.lease import LABEL
 from cpr_kit.deploy.rollback import rollback
-from cpr_kit.deploy.target import Scale
+from cpr_kit.deploy.target import OURS, Scale
 from cpr_kit.deploy.vertex import Vertex
 from cpr_kit.errors import DeployError, LackingError, RolledBack
 
@@ -212,7 +212,7 @@ def test_an_endpoint_of_others_is_used_and_stays(engine, vertex, target):  # noq
 
 
 def test_a_version_of_others_stays(engine, vertex, target):  # noqa: F811
-    vertex.upload(target, target.spec, None, {"team": "other"}, "theirs")
+    vertex.upload(target, target.spec, None, {"team": "other"}, mark="by hand", alias="theirs")
     apply.up(target, engine, vertex)
     assert serving(vertex) == {"2": 100}
     down(target, vertex)
