@@ -27,6 +27,7 @@ from cpr_kit.version import __version__
 if TYPE_CHECKING:
     from cpr_kit.compat.local_model import LocalModel
     from cpr_kit.contract import ContainerSpec
+    from cpr_kit.deploy.predict.client import RegionalClient
     from cpr_kit.emulator.program import emulate
     from cpr_kit.harness.endpoint import LocalEndpoint
     from cpr_kit.runtime.frameworks.catboost import CatboostPredictor
@@ -53,6 +54,7 @@ __all__ = [
     "PredictionHandler",
     "Predictor",
     "Preprocessor",
+    "RegionalClient",
     "RequestError",
     "Serializer",
     "SklearnPredictor",
@@ -74,6 +76,7 @@ _LAZY = {
     "DefaultSerializer": "cpr_kit.runtime.serializer",
     "LocalEndpoint": "cpr_kit.harness.endpoint",
     "LocalModel": "cpr_kit.compat.local_model",
+    "RegionalClient": "cpr_kit.deploy.predict.client",
     "Serializer": "cpr_kit.runtime.serializer",
     "emulate": "cpr_kit.emulator.program",
 }

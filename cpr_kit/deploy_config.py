@@ -1,4 +1,4 @@
-"""[deploy] of cpr.toml: where and how a project is deployed. What Vertex AI allows, `cpr_kit.deploy.rules` says."""
+"""[deploy] of cpr.toml: where and how a project is deployed. What Vertex AI allows, `deploy/project/rules.py` says."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 from cpr_kit import config_values
 from cpr_kit.config_values import least
 from cpr_kit.contract import EndpointKind, Probe
-from cpr_kit.deploy.target import CanaryRules, RequestLogging
 from cpr_kit.errors import ConfigError
 
 PREFIX = "CPR_DEPLOY_"
@@ -29,6 +28,28 @@ _NOT_OFFERED = {
     "rollout_options": _BETA,
 }
 """What people know from Vertex AI, and a custom container or the v1 API does not have (DeployedModel)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestLogging:
+    """Requests and responses into a BigQuery table (API message PredictRequestResponseLoggingConfig)."""
+
+    sampling_rate: float
+    table: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CanaryRules:
+    """When a canary is promoted. Latencies are the client's, in one run, new version against old."""
+
+    requests: int = 200
+    """Requests that the new version must have answered before it is judged."""
+    max_error_rate: float = 0.0
+    max_latency_ratio: float = 1.5
+    """Of the medians, and of the 95th percentiles."""
+    latency_slack_ms: float = 20.0
+    """A difference below this is never held against the new version."""
+    timeout_s: float = 600.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -81,7 +81,9 @@ def command(
 def _of_deployment(folder: Path, engine_name: str | None, regions: tuple[str, ...], *, runs: bool) -> Iterator[Finding]:
     """The findings of each region; the image is one, and is started once."""
     from cpr_kit import serving_spec
-    from cpr_kit.deploy import doctor, doctor_image, from_config
+    from cpr_kit.deploy.doctor import findings as doctor
+    from cpr_kit.deploy.doctor import image as doctor_image
+    from cpr_kit.deploy.project import from_config
     from cpr_kit.engine.choose import choose
 
     try:

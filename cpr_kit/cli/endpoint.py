@@ -17,7 +17,7 @@ from cpr_kit.deploy_config import PROJECT
 from cpr_kit.errors import LackingError, UsageError
 
 if TYPE_CHECKING:
-    from cpr_kit.deploy.asking import Asker
+    from cpr_kit.deploy.predict.asking import Asker
 
 _GRACE_S = 5.0
 _RESOURCE = re.compile(r"projects/([^/]+)/locations/([^/]+)/endpoints/([^/]+)")
@@ -57,7 +57,7 @@ def is_meant(target: str, options: Options) -> bool:
 
 def place(target: str, options: Options) -> Place:
     """Raises UsageError where something is lacking or said twice, ConfigError for a region that is none."""
-    from cpr_kit.deploy import regions
+    from cpr_kit.deploy.project import regions
 
     if match := _RESOURCE.fullmatch(target):
         found = Place(*match.groups())
@@ -98,8 +98,8 @@ def _named(target: str, options: Options) -> Place:
 @contextlib.contextmanager
 def opened(target: str, options: Options) -> Iterator[Asker]:
     """Raises LackingError where there is no such endpoint."""
-    from cpr_kit.deploy.asking import LONGEST_S, Asker
-    from cpr_kit.deploy.vertex import Vertex
+    from cpr_kit.deploy.predict.asking import LONGEST_S, Asker
+    from cpr_kit.deploy.vertex.client import Vertex
 
     where = place(target, options)
     vertex = Vertex(where.project, where.region, report=note)

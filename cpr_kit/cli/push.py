@@ -72,7 +72,7 @@ def command(folder: Path, image: str | None, targets: tuple[str, ...], engine: s
 
 def _wanted(config: Config, source: str, targets: tuple[str, ...]) -> dict[str, str | None]:
     """Each name to push to, and the region that it must fit."""
-    from cpr_kit.deploy import regions
+    from cpr_kit.deploy.project import regions
     from cpr_kit.deploy.registry.names import aimed
 
     if targets:

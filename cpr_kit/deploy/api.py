@@ -20,26 +20,28 @@ from pathlib import Path
 from cpr_kit import serving_spec
 from cpr_kit.config import Config
 from cpr_kit.contract import ContainerSpec
-from cpr_kit.deploy import apply, artifacts, from_config, many, rules
+from cpr_kit.deploy import apply, many
 from cpr_kit.deploy import down as removal
-from cpr_kit.deploy import logs as logging
 from cpr_kit.deploy import rollback as returning
 from cpr_kit.deploy import status as statuses
 from cpr_kit.deploy.apply import Outcome
-from cpr_kit.deploy.calls import Caller, Report
+from cpr_kit.deploy.artifacts import staged as artifacts
 from cpr_kit.deploy.images import OneImage
-from cpr_kit.deploy.logs import Entry, Query
 from cpr_kit.deploy.many import Progress, RegionsFailed, Results, Stop
 from cpr_kit.deploy.network import NetworkStep
 from cpr_kit.deploy.network import steps as network_steps
-from cpr_kit.deploy.pace import Pace, PacedVertex
 from cpr_kit.deploy.plan import RegionPlan
 from cpr_kit.deploy.plan_file import Plan, check_holds
+from cpr_kit.deploy.project import from_config, rules
 from cpr_kit.deploy.registry.mirror import mirror
 from cpr_kit.deploy.registry.push import push
 from cpr_kit.deploy.status import Contents, RegionStatus, Status
 from cpr_kit.deploy.target import Target
-from cpr_kit.deploy.vertex import Vertex
+from cpr_kit.deploy.vertex import logs as logging
+from cpr_kit.deploy.vertex.calls import Caller, Report
+from cpr_kit.deploy.vertex.client import Vertex
+from cpr_kit.deploy.vertex.logs import Entry, Query
+from cpr_kit.deploy.vertex.pace import Pace, PacedVertex
 from cpr_kit.engine.choose import choose
 from cpr_kit.engine.protocol import Engine
 from cpr_kit.errors import ConfigError, DeployError, UsageError

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from cpr_kit.deploy import artifacts, canary, failures, lease, logs, messages, observe, traffic
 from cpr_kit.deploy import facts as known
-from cpr_kit.deploy.asking import Answer, Asker
-from cpr_kit.deploy.calls import Report, silent
+from cpr_kit.deploy import lease, observe, traffic
+from cpr_kit.deploy.artifacts import staged as artifacts
 from cpr_kit.deploy.changes import (
     changed,
     delete_candidate,
@@ -24,11 +23,15 @@ from cpr_kit.deploy.changes import (
 )
 from cpr_kit.deploy.facts import LIVE, Facts
 from cpr_kit.deploy.plan import RegionPlan, decide, first_share
+from cpr_kit.deploy.predict import canary
+from cpr_kit.deploy.predict.asking import Answer, Asker
 from cpr_kit.deploy.resources import Endpoint, Version
 from cpr_kit.deploy.target import OURS, CheckRequest, Target
 from cpr_kit.deploy.traffic import ALL
 from cpr_kit.deploy.undo import Undo, undoing
-from cpr_kit.deploy.vertex import Vertex
+from cpr_kit.deploy.vertex import failures, logs, messages
+from cpr_kit.deploy.vertex.calls import Report, silent
+from cpr_kit.deploy.vertex.client import Vertex
 from cpr_kit.engine.protocol import Engine
 from cpr_kit.errors import DeployError, RolledBack
 
@@ -301,12 +304,12 @@ class _Run:
             self.say(f"{version} was not asked: {why}")
             return
         rules = target.canary if old else replace(target.canary, requests=len(target.checks))
-        asker = Asker(self.vertex.again(endpoint), target.project, target.region)
+        with Asker(self.vertex.again(endpoint), target.project, target.region) as asker:
 
-        def ask(check: CheckRequest) -> Answer:
-            return asker.predict(check.body, check.content_type)
+            def ask(check: CheckRequest) -> Answer:
+                return asker.predict(check.body, check.content_type)
 
-        verdict = canary.observe(ask, target.checks, old, deployed_id, rules, self._report if old else silent)
+            verdict = canary.observe(ask, target.checks, old, deployed_id, rules, self._report if old else silent)
         if not verdict.passed:
             raise RolledBack(f"{version} does not hold: {'; '.join(verdict.reasons)}")
         for reason in verdict.reasons if old else [f"{version} answered the project's checks as it should"]:

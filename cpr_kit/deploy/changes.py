@@ -11,7 +11,7 @@ from cpr_kit.deploy.facts import LIVE, PREVIOUS, Facts
 from cpr_kit.deploy.resources import Deployed, Endpoint, Version
 from cpr_kit.deploy.target import Target
 from cpr_kit.deploy.traffic import ALL
-from cpr_kit.deploy.vertex import Vertex
+from cpr_kit.deploy.vertex.client import Vertex
 from cpr_kit.errors import DeployError
 
 _T = TypeVar("_T")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from cpr_kit.deploy import artifacts, lease
+from cpr_kit.deploy import lease
 from cpr_kit.deploy.apply import Outcome
-from cpr_kit.deploy.calls import Report, silent
+from cpr_kit.deploy.artifacts import staged as artifacts
 from cpr_kit.deploy.changes import undeploy
 from cpr_kit.deploy.facts import is_ours, key_of
 from cpr_kit.deploy.lease import LABEL
@@ -12,7 +12,8 @@ from cpr_kit.deploy.observe import find
 from cpr_kit.deploy.plan import RegionPlan, Step
 from cpr_kit.deploy.resources import Endpoint, Version
 from cpr_kit.deploy.target import Target
-from cpr_kit.deploy.vertex import Vertex
+from cpr_kit.deploy.vertex.calls import Report, silent
+from cpr_kit.deploy.vertex.client import Vertex
 
 
 def plan_down(target: Target, vertex: Vertex) -> RegionPlan:

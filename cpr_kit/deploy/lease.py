@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from cpr_kit.deploy.calls import Report
 from cpr_kit.deploy.resources import Endpoint
-from cpr_kit.deploy.vertex import Vertex
+from cpr_kit.deploy.vertex.calls import Report
+from cpr_kit.deploy.vertex.client import Vertex
 from cpr_kit.errors import DeployError
 
 LABEL = "cpr-lease"

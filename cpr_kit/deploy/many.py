@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from cpr_kit.deploy.calls import Report
 from cpr_kit.deploy.target import Target
+from cpr_kit.deploy.vertex.calls import Report
 from cpr_kit.errors import CprError, DeployError
 
 Progress = Callable[[str, str], None]

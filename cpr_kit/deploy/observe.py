@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from cpr_kit.deploy import artifacts
-from cpr_kit.deploy.calls import Report, silent
+from cpr_kit.deploy.artifacts import staged as artifacts
 from cpr_kit.deploy.facts import Facts, wanted
 from cpr_kit.deploy.registry.push import push
 from cpr_kit.deploy.registry.remote import located, remote
 from cpr_kit.deploy.resources import Endpoint
 from cpr_kit.deploy.target import Target
-from cpr_kit.deploy.vertex import Vertex
+from cpr_kit.deploy.vertex.calls import Report, silent
+from cpr_kit.deploy.vertex.client import Vertex
 from cpr_kit.engine.protocol import Engine
 from cpr_kit.errors import LackingError
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 
-from cpr_kit.deploy.logs import Entry
 from cpr_kit.deploy.network import NetworkStep, lines
 from cpr_kit.deploy.plan import RegionPlan, Step
 from cpr_kit.deploy.plan_file import Plan
 from cpr_kit.deploy.status import RegionStatus, Serving, Status
+from cpr_kit.deploy.vertex.logs import Entry
 
 SIGNS = {
     "keep": "=",

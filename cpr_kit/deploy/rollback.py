@@ -5,7 +5,6 @@ from __future__ import annotations
 from cpr_kit.deploy import facts as known
 from cpr_kit.deploy import lease
 from cpr_kit.deploy.apply import Outcome
-from cpr_kit.deploy.calls import Report, silent
 from cpr_kit.deploy.changes import changed, end_unfinished
 from cpr_kit.deploy.facts import LIVE, PREVIOUS, Facts
 from cpr_kit.deploy.observe import find
@@ -13,7 +12,8 @@ from cpr_kit.deploy.plan import check_alone
 from cpr_kit.deploy.resources import Endpoint, Version
 from cpr_kit.deploy.target import Target
 from cpr_kit.deploy.traffic import ALL
-from cpr_kit.deploy.vertex import Vertex
+from cpr_kit.deploy.vertex.calls import Report, silent
+from cpr_kit.deploy.vertex.client import Vertex
 from cpr_kit.errors import DeployError
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cpr_kit.contract import ContainerSpec, EndpointKind
+from cpr_kit.deploy_config import CanaryRules, RequestLogging
 
 OURS = "cpr-kit"
 """Label of all that this kit made; its value is the endpoint's name."""
@@ -27,14 +28,6 @@ class Scale:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RequestLogging:
-    """Requests and responses into a BigQuery table (API message PredictRequestResponseLoggingConfig)."""
-
-    sampling_rate: float
-    table: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class CheckRequest:
     """One [[check]] of cpr.toml, read: it is sent to what was deployed. `expected` is None where any 200 will do."""
 
@@ -42,20 +35,6 @@ class CheckRequest:
     body: bytes
     content_type: str = "application/json"
     expected: bytes | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class CanaryRules:
-    """When a canary is promoted. Latencies are the client's, in one run, new version against old."""
-
-    requests: int = 200
-    """Requests that the new version must have answered before it is judged."""
-    max_error_rate: float = 0.0
-    max_latency_ratio: float = 1.5
-    """Of the medians, and of the 95th percentiles."""
-    latency_slack_ms: float = 20.0
-    """A difference below this is never held against the new version."""
-    timeout_s: float = 600.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
-from cpr_kit.deploy.calls import Report
+from cpr_kit.deploy.vertex.calls import Report
 from cpr_kit.errors import CprError, DeployError
 
 

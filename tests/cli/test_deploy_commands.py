@@ -18,7 +18,7 @@ from dep_project import REGIONS, fault
 from dep_world import emulator, engine, project  # noqa: F401
 
 from cpr_kit.cli.remote import Progress
-from cpr_kit.deploy.vertex import Vertex
+from cpr_kit.deploy.vertex.client import Vertex
 
 SETS = ("CPR_", "AIP_", "GOOGLE_", "CLOUDSDK_")
 

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "emulator"))
 from emu_data_plane import PROJECT, gate, plane  # noqa: F401 - gate is a fixture of its users
 
 from cpr_kit.deploy.resources import Endpoint
-from cpr_kit.deploy.vertex import Vertex
+from cpr_kit.deploy.vertex.client import Vertex
 from cpr_kit.engine.choose import choose
 
 ADDRESS = "10.1.2.3"

@@ -7,8 +7,8 @@ import signal
 from dep_world import PATIENCE
 
 from cpr_kit.deploy import apply
-from cpr_kit.deploy.calls import Caller
-from cpr_kit.deploy.vertex import Vertex
+from cpr_kit.deploy.vertex.calls import Caller
+from cpr_kit.deploy.vertex.client import Vertex
 from cpr_kit.engine.choose import choose
 
 

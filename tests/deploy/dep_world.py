@@ -13,9 +13,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "engine"))
 from contexts import write_context
 
 from cpr_kit.contract import ContainerSpec
-from cpr_kit.deploy.calls import Patience
-from cpr_kit.deploy.target import CanaryRules, CheckRequest, Target
-from cpr_kit.deploy.vertex import Vertex
+from cpr_kit.deploy.vertex.calls import Patience
+from cpr_kit.deploy.target import CheckRequest, Target
+from cpr_kit.deploy_config import CanaryRules
+from cpr_kit.deploy.vertex.client import Vertex
 from cpr_kit.emulator.program import emulate
 from cpr_kit.engine.choose import choose
 from cpr_kit.engine.protocol import Build

@@ -11,10 +11,10 @@ from dep_world import CHECK, emulator, engine, image, project  # noqa: F401
 
 from cpr_kit.config import Config
 from cpr_kit.deploy import api, render
-from cpr_kit.deploy.asking import Asker
-from cpr_kit.deploy.pace import Pace
+from cpr_kit.deploy.predict.asking import Asker
+from cpr_kit.deploy.vertex.pace import Pace
 from cpr_kit.deploy.plan_file import Plan
-from cpr_kit.deploy.vertex import Vertex
+from cpr_kit.deploy.vertex.client import Vertex
 from cpr_kit.errors import ConfigError, DeployError, UsageError
 
 

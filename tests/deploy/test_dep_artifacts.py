@@ -8,7 +8,8 @@ import pytest
 import requests
 from google.cloud import storage
 
-from cpr_kit.deploy import artifacts, folder
+from cpr_kit.deploy.artifacts import staged as artifacts
+from cpr_kit.deploy.artifacts import folder
 from cpr_kit.emulator.program import emulate
 from cpr_kit.errors import ConfigError, DeployError
 

@@ -25,7 +25,7 @@ from dep_endpoints import (
 from google.auth import exceptions
 
 from cpr_kit.contract import MAX_BODY
-from cpr_kit.deploy.asking import Asker
+from cpr_kit.deploy.predict.asking import Asker
 from cpr_kit.deploy.resources import Endpoint
 from cpr_kit.errors import DeployError, LackingError, PredictionError, UsageError
 

@@ -10,10 +10,12 @@ from dep_world import CHECK, RULES, emulator, engine, image  # noqa: F401
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cpr_kit.deploy import canary, verdict
-from cpr_kit.deploy.asking import Answer, Asker
-from cpr_kit.deploy.target import CanaryRules, CheckRequest
-from cpr_kit.deploy.verdict import Sample, fault, judge
+from cpr_kit.deploy.predict import canary
+from cpr_kit.deploy.predict import verdict
+from cpr_kit.deploy.predict.asking import Answer, Asker
+from cpr_kit.deploy.target import CheckRequest
+from cpr_kit.deploy_config import CanaryRules
+from cpr_kit.deploy.predict.verdict import Sample, fault, judge
 from cpr_kit.errors import UsageError
 
 QUICK = CanaryRules(requests=40, timeout_s=60.0)
@@ -376,7 +378,7 @@ def versions(emulator):  # noqa: F811
     ],
 )
 def test_a_real_canary(versions, kind, words):
-    from cpr_kit.deploy.vertex import Vertex
+    from cpr_kit.deploy.vertex.client import Vertex
 
     name, old, new = versions(kind)
     rules = dataclasses.replace(RULES, latency_slack_ms=50.0) if kind == "slow" else RULES  # it takes 250 ms more

@@ -13,8 +13,8 @@ from google.cloud import aiplatform
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cpr_kit.deploy.client import RegionalClient
-from cpr_kit.deploy.routing import Routes
+from cpr_kit.deploy.predict.client import RegionalClient
+from cpr_kit.deploy.predict.routing import Routes
 from cpr_kit.emulator.program import emulate
 from cpr_kit.engine.choose import choose
 from cpr_kit.errors import ConfigError, DeployError, PredictionError, UsageError

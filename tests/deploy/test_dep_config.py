@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from cpr_kit.config import Config
 from cpr_kit.config_values import variables
 from cpr_kit.contract import Probe
-from cpr_kit.deploy.target import CanaryRules, RequestLogging
+from cpr_kit.deploy_config import CanaryRules, RequestLogging
 from cpr_kit.deploy_config import PREFIX, DeploySection
 from cpr_kit.errors import ConfigError
 

@@ -10,12 +10,12 @@ import pytest
 from dep_world import PATIENCE, REGION, emulator, engine, project, target, target_of, vertex  # noqa: F401
 
 from cpr_kit.deploy import apply
-from cpr_kit.deploy.calls import Caller
+from cpr_kit.deploy.vertex.calls import Caller
 from cpr_kit.deploy.down import down
 from cpr_kit.deploy.facts import CANDIDATE, LIVE, PREVIOUS
 from cpr_kit.deploy.lease import LABEL
 from cpr_kit.deploy.rollback import rollback
-from cpr_kit.deploy.vertex import Vertex
+from cpr_kit.deploy.vertex.client import Vertex
 from cpr_kit.errors import DeployError, RolledBack
 
 

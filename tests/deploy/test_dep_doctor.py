@@ -33,10 +33,15 @@ from dep_world import (
 )
 
 from cpr_kit.cli import doctor as command_line
-from cpr_kit.deploy import doctor, doctor_image, doctor_project, doctor_quota, doctor_storage, rest
+from cpr_kit.deploy.doctor import findings as doctor
+from cpr_kit.deploy.doctor import image as doctor_image
+from cpr_kit.deploy.doctor import project as doctor_project
+from cpr_kit.deploy.doctor import quota as doctor_quota
+from cpr_kit.deploy.doctor import storage as doctor_storage
+from cpr_kit.deploy.vertex import rest
 from cpr_kit.deploy.registry.remote import Remote
 from cpr_kit.deploy.target import Scale
-from cpr_kit.deploy.vertex import Vertex
+from cpr_kit.deploy.vertex.client import Vertex
 from cpr_kit.emulator.program import emulate
 from cpr_kit.emulator.settings import Settings
 from cpr_kit.errors import UsageError

@@ -10,7 +10,7 @@ import pytest
 from dep_world import CHECK, REGION, emulator, engine, project, target, target_of, vertex  # noqa: F401
 
 from cpr_kit.deploy import apply
-from cpr_kit.deploy.asking import Asker
+from cpr_kit.deploy.predict.asking import Asker
 from cpr_kit.deploy.facts import CANDIDATE, LIVE, PREVIOUS
 from cpr_kit.deploy.lease import LABEL
 

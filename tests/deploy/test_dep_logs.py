@@ -13,9 +13,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "emulator"))
 from emu_control import LOCATION, MACHINE, emulator, upload  # noqa: F401 - a fixture
 from google.cloud import aiplatform
 
-from cpr_kit.deploy import logs, render
-from cpr_kit.deploy.calls import Caller, Patience
-from cpr_kit.deploy.logs import Entry, Log, Query, ago
+from cpr_kit.deploy import render
+from cpr_kit.deploy.vertex import logs
+from cpr_kit.deploy.vertex.calls import Caller, Patience
+from cpr_kit.deploy.vertex.logs import Entry, Log, Query, ago
 from cpr_kit.deploy.resources import Endpoint
 from cpr_kit.emulator.program import emulate
 from cpr_kit.emulator.settings import Settings

@@ -9,7 +9,7 @@ import pytest
 
 from cpr_kit.deploy import many
 from cpr_kit.deploy.many import RegionsFailed, Stop, Stopped
-from cpr_kit.deploy.pace import Pace, PacedVertex
+from cpr_kit.deploy.vertex.pace import Pace, PacedVertex
 from cpr_kit.errors import DeployError, LackingError, RolledBack
 
 REGIONS = ("us-central1", "europe-west4", "asia-east1")

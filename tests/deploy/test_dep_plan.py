@@ -12,7 +12,8 @@ from cpr_kit.deploy.facts import ARTIFACTS, CANDIDATE, IMAGE, LIVE, PREVIOUS, Fa
 from cpr_kit.deploy.lease import LABEL
 from cpr_kit.deploy.plan import RegionPlan, decide
 from cpr_kit.deploy.resources import Deployed, Endpoint, Version
-from cpr_kit.deploy.target import OURS, CheckRequest, RequestLogging, Scale, Target
+from cpr_kit.deploy.target import OURS, CheckRequest, Scale, Target
+from cpr_kit.deploy_config import RequestLogging
 from cpr_kit.errors import DeployError
 
 IMAGE_NAME = "us-central1-docker.pkg.dev/p/r/iris:1"

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cpr_kit.deploy import regions
+from cpr_kit.deploy.project import regions
 from cpr_kit.errors import ConfigError
 
 PATHS = st.from_regex(r"[a-z][a-z0-9-]{5,10}/[a-z]{1,8}/[a-z]{1,8}(/[a-z]{1,8})?(:[a-z0-9.]{1,8})?", fullmatch=True)

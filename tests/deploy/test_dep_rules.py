@@ -2,8 +2,9 @@ import pytest
 from dep_target import NETWORK, connected, private, target
 
 from cpr_kit.contract import Probe
-from cpr_kit.deploy import machines, rules
-from cpr_kit.deploy.target import CanaryRules, RequestLogging
+from cpr_kit.deploy.project import machines
+from cpr_kit.deploy.project import rules
+from cpr_kit.deploy_config import CanaryRules, RequestLogging
 from cpr_kit.errors import ConfigError
 
 TABLE = "bq://my-project.logs.iris"

@@ -3,7 +3,7 @@ import pytest
 from cpr_kit import serving_spec
 from cpr_kit.config import Config
 from cpr_kit.contract import ContainerSpec
-from cpr_kit.deploy import from_config
+from cpr_kit.deploy.project import from_config
 from cpr_kit.deploy.target import CheckRequest, Scale
 from cpr_kit.errors import ConfigError
 

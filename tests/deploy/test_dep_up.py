@@ -11,13 +11,13 @@ from dep_world import CHECK, REGION, RULES, emulator, engine, image, project, ta
 
 from cpr_kit.contract import ContainerSpec
 from cpr_kit.deploy import apply
-from cpr_kit.deploy.asking import Asker
+from cpr_kit.deploy.predict.asking import Asker
 from cpr_kit.deploy.down import down, plan_down
 from cpr_kit.deploy.facts import LIVE, PREVIOUS
 from cpr_kit.deploy.lease import LABEL
 from cpr_kit.deploy.rollback import rollback
 from cpr_kit.deploy.target import OURS, Scale
-from cpr_kit.deploy.vertex import Vertex
+from cpr_kit.deploy.vertex.client import Vertex
 from cpr_kit.errors import DeployError, LackingError, RolledBack
 
 

@@ -6,13 +6,14 @@ import urllib.request
 import pytest
 from dep_world import REGION, emulator, engine, project, target, target_of, vertex  # noqa: F401
 
-from cpr_kit.deploy import apply, failures
-from cpr_kit.deploy.calls import Patience
+from cpr_kit.deploy import apply
+from cpr_kit.deploy.vertex import failures
+from cpr_kit.deploy.vertex.calls import Patience
 from cpr_kit.deploy.down import down
 from cpr_kit.deploy.facts import LIVE
 from cpr_kit.deploy.lease import LABEL
 from cpr_kit.deploy.rollback import rollback
-from cpr_kit.deploy.vertex import Vertex
+from cpr_kit.deploy.vertex.client import Vertex
 from cpr_kit.errors import DeployError, LackingError
 
 # Every remote call that `up`, `rollback` and `down` make.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cpr_kit.deploy.rest import Google
+from cpr_kit.deploy.vertex.rest import Google
 from cpr_kit.errors import CprError
 
 HOST = "https://cloudresourcemanager.googleapis.com"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from cpr_kit.deploy import regions
+from cpr_kit.deploy.project import regions
 from cpr_kit.deploy.registry.client import Client
 from cpr_kit.deploy.registry.names import Name, asked_at, stays_in_engine
 from cpr_kit.deploy.registry.remote import PLATFORM, Remote

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cpr_kit.deploy.calls import Report, silent
 from cpr_kit.deploy.registry.client import Client, Manifest
 from cpr_kit.deploy.registry.names import Name, asked_at, stays_in_engine
 from cpr_kit.deploy.registry.progress import Progress, megabytes
 from cpr_kit.deploy.registry.push import push
 from cpr_kit.deploy.registry.remote import Remote, described
+from cpr_kit.deploy.vertex.calls import Report, silent
 from cpr_kit.engine.protocol import Engine
 from cpr_kit.errors import RegistryError
 

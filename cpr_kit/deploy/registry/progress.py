@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from cpr_kit.deploy.calls import Report
+from cpr_kit.deploy.vertex.calls import Report
 
 _EVERY_S = 5.0
 _KILO = 1000

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import Protocol, runtime_checkable
 
-from cpr_kit.deploy.calls import Report, silent
 from cpr_kit.deploy.registry import check, credentials
 from cpr_kit.deploy.registry.names import Name, asked_at, stays_in_engine
 from cpr_kit.deploy.registry.progress import Progress, megabytes
 from cpr_kit.deploy.registry.remote import Remote, located, remote
+from cpr_kit.deploy.vertex.calls import Report, silent
 from cpr_kit.engine.docker import DockerEngine
 from cpr_kit.engine.protocol import Engine
 from cpr_kit.engine.registry import kept

@@ -16,8 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cpr_kit.deploy.calls import Caller, Patience, libraries
 from cpr_kit.deploy.resources import Endpoint
+from cpr_kit.deploy.vertex.calls import Caller, Patience, libraries
 from cpr_kit.errors import CprError, DeployError, UsageError
 
 SEVERITIES = ("DEFAULT", "DEBUG", "INFO", "NOTICE", "WARNING", "ERROR", "CRITICAL", "ALERT", "EMERGENCY")

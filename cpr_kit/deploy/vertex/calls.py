@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from cpr_kit.deploy import failures
+from cpr_kit.deploy.vertex import failures
 from cpr_kit.errors import CprError, LackingError, MissingExtra
 
 Report = Callable[[str], None]

@@ -12,10 +12,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from cpr_kit.deploy.asking import UNREACHED, Answer
-from cpr_kit.deploy.calls import Report, silent
-from cpr_kit.deploy.target import CanaryRules, CheckRequest
-from cpr_kit.deploy.verdict import Sample, Verdict, exceeds, fault, judge
+from cpr_kit.deploy.predict.asking import UNREACHED, Answer
+from cpr_kit.deploy.predict.verdict import Sample, Verdict, exceeds, fault, judge
+from cpr_kit.deploy.target import CheckRequest
+from cpr_kit.deploy.vertex.calls import Report, silent
+from cpr_kit.deploy_config import CanaryRules
 from cpr_kit.errors import UsageError
 
 _TOO_MANY = 429

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from cpr_kit.contract import MAX_BODY, EndpointKind
-from cpr_kit.deploy import calls
 from cpr_kit.deploy.resources import Endpoint
+from cpr_kit.deploy.vertex import calls
 from cpr_kit.errors import DeployError, LackingError, MissingExtra, PredictionError, UsageError
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from cpr_kit.deploy import machines
-from cpr_kit.deploy.rest import Google, Reply
+from cpr_kit.deploy.project import machines
 from cpr_kit.deploy.target import Scale, Target
+from cpr_kit.deploy.vertex.rest import Google, Reply
 from cpr_kit.finding import Finding
 
 Look = Callable[[], Iterator[Finding]]

@@ -10,8 +10,9 @@ from typing import Any
 
 import orjson
 
-from cpr_kit.deploy.asking import JSON, Answer
-from cpr_kit.deploy.target import CanaryRules, CheckRequest
+from cpr_kit.deploy.predict.asking import JSON, Answer
+from cpr_kit.deploy.target import CheckRequest
+from cpr_kit.deploy_config import CanaryRules
 from cpr_kit.harness.difference import difference
 
 # Of fewer answers the 95th percentile says nothing.

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from cpr_kit.deploy import folder
-from cpr_kit.deploy.rest import Google
+from cpr_kit.deploy.artifacts import folder
 from cpr_kit.deploy.target import Target
+from cpr_kit.deploy.vertex.rest import Google
 from cpr_kit.finding import Finding
 
 Look = Callable[[], Iterator[Finding]]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cpr_kit.deploy.calls import Caller
+from cpr_kit.deploy.vertex.calls import Caller
 from cpr_kit.errors import LackingError
 
 _TIMEOUT_S = (10, 60)

@@ -9,9 +9,13 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from cpr_kit.deploy import doctor_image, doctor_project, doctor_quota, doctor_storage, rules
-from cpr_kit.deploy.rest import Google
+from cpr_kit.deploy.doctor import image as doctor_image
+from cpr_kit.deploy.doctor import project as doctor_project
+from cpr_kit.deploy.doctor import quota as doctor_quota
+from cpr_kit.deploy.doctor import storage as doctor_storage
+from cpr_kit.deploy.project import rules
 from cpr_kit.deploy.target import Target
+from cpr_kit.deploy.vertex.rest import Google
 from cpr_kit.errors import CprError
 from cpr_kit.finding import Finding
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cpr_kit.config import Config
 from cpr_kit.contract import MAX_BODY, ContainerSpec, EndpointKind, check_environment
-from cpr_kit.deploy import machines, regions, rules
+from cpr_kit.deploy.project import machines, regions, rules
 from cpr_kit.deploy.target import CheckRequest, Scale, Target
 from cpr_kit.deploy_config import DeploySection
 from cpr_kit.errors import ConfigError, SpecError

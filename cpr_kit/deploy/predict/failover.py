@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from cpr_kit.deploy.asking import DEADLINE_S, UNREACHED, Answer, Asker
-from cpr_kit.deploy.calls import Patience
+from cpr_kit.deploy.predict.asking import DEADLINE_S, UNREACHED, Answer, Asker
+from cpr_kit.deploy.predict.routing import Routes
 from cpr_kit.deploy.resources import Endpoint
-from cpr_kit.deploy.routing import Routes
-from cpr_kit.deploy.vertex import Vertex
+from cpr_kit.deploy.vertex.calls import Patience
+from cpr_kit.deploy.vertex.client import Vertex
 from cpr_kit.errors import DeployError
 
 _OK, _BAD_REQUEST, _NOT_FOUND, _TOO_MANY, _FAULT, _NOT_THERE = 200, 400, 404, 429, 500, 501

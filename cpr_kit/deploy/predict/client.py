@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from cpr_kit.deploy import regions as places
-from cpr_kit.deploy.asking import JSON, UNREACHED, Answer, Asker
-from cpr_kit.deploy.failover import Call, Region, RegionalAnswer
-from cpr_kit.deploy.routing import Routes
+from cpr_kit.deploy.predict.asking import JSON, UNREACHED, Answer, Asker
+from cpr_kit.deploy.predict.failover import Call, Region, RegionalAnswer
+from cpr_kit.deploy.predict.routing import Routes
+from cpr_kit.deploy.project import regions as places
 from cpr_kit.errors import DeployError, PredictionError, UsageError
 from cpr_kit.harness import client as harness
 

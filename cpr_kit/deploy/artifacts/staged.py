@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cpr_kit.deploy import folder as folders
-from cpr_kit.deploy.calls import Report, silent
+from cpr_kit.deploy.artifacts import folder as folders
 from cpr_kit.deploy.registry.progress import Progress, megabytes
+from cpr_kit.deploy.vertex.calls import Report, silent
 from cpr_kit.errors import ConfigError, DeployError, MissingExtra
 
 FOLDER = "cpr-kit/artifacts"
@@ -41,7 +41,7 @@ def digest(uri: str | None) -> str | None:
     """64 hexadecimal digits that stand for all files of a folder, or all objects below gs://BUCKET/FOLDER.
 
     A folder's are made of contents, a bucket's of what Cloud Storage says of them (CRC32C and size): they never agree.
-    `LEFT_OUT` of cpr_kit.deploy.folder does not count. None for None. Raises ConfigError, DeployError.
+    `LEFT_OUT` of cpr_kit.deploy.artifacts.folder does not count. None for None. Raises ConfigError, DeployError.
     """
     if uri is None:
         return None

@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 from cpr_kit.contract import EndpointKind
-from cpr_kit.deploy.rest import Google, Reply
 from cpr_kit.deploy.target import OURS, Target
+from cpr_kit.deploy.vertex.rest import Google, Reply
 from cpr_kit.finding import Finding
 
 Look = Callable[[], Iterator[Finding]]

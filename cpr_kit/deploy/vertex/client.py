@@ -11,10 +11,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from cpr_kit.contract import ContainerSpec
-from cpr_kit.deploy import calls, failures, messages
-from cpr_kit.deploy.calls import Caller, Patience, Report
 from cpr_kit.deploy.resources import Endpoint, Version
 from cpr_kit.deploy.target import OURS, Target
+from cpr_kit.deploy.vertex import calls, failures, messages
+from cpr_kit.deploy.vertex.calls import Caller, Patience, Report
 from cpr_kit.errors import DeployError
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from cpr_kit.contract import ContainerSpec
-from cpr_kit.deploy.calls import Caller, Patience, Report, silent
 from cpr_kit.deploy.many import Stop
 from cpr_kit.deploy.resources import Endpoint, Version
 from cpr_kit.deploy.target import Target
-from cpr_kit.deploy.vertex import Vertex
+from cpr_kit.deploy.vertex.calls import Caller, Patience, Report, silent
+from cpr_kit.deploy.vertex.client import Vertex
 
 PAUSE_S = 2.0
 """Vertex AI's documents warn against either call more than once in this time ("Import models to Vertex AI")."""

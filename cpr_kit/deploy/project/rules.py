@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from itertools import chain
 
 from cpr_kit.contract import EndpointKind, Probe
-from cpr_kit.deploy import machines, regions
-from cpr_kit.deploy.target import CanaryRules, RequestLogging, Scale, Target
+from cpr_kit.deploy.project import machines, regions
+from cpr_kit.deploy.target import Scale, Target
+from cpr_kit.deploy_config import CanaryRules, RequestLogging
 from cpr_kit.errors import ConfigError
 
 FIXED_TIMEOUT_S = 60
