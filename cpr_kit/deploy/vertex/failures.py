@@ -101,6 +101,8 @@ def failed(what: str, text: str) -> DeployError:
 
 def with_log(error: DeployError, lines: Sequence[str]) -> DeployError:
     """The same failure with the last lines of the container's log."""
+    if lines[-1] in error.cause:  # Vertex AI's own text may end with them
+        return error
     shown = ["  the container's log ends with:", *(f"    {line}" for line in lines)]
     return DeployError("\n".join([error.cause, *shown]), error.remedy)
 
