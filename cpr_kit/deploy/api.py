@@ -250,7 +250,7 @@ class _Work:
     ) -> _Work:
         config = _read(project)
         engine = engine or choose().engine
-        known = spec or serving_spec.known(config, engine)
+        known = spec or _spec(config, engine)
         targets = from_config.targets(config, known, regions=regions)
         warnings = () if spec else tuple(_assumed(config, engine))
         return cls(config, targets, OneImage(engine, targets, known.image_uri), warnings)
@@ -286,6 +286,11 @@ def _named(config: Config) -> str:
             'name = "REGION-docker.pkg.dev/PROJECT/REPOSITORY/NAME"'
         )
     return config.image.name
+
+
+def _spec(config: Config, engine: Engine) -> ContainerSpec:
+    _named(config)
+    return serving_spec.known(config, engine)
 
 
 def _assumed(config: Config, engine: Engine) -> Iterator[str]:

@@ -54,7 +54,7 @@ def asked(vertex):
 
 @pytest.mark.heavy
 def test_a_first_up(engine, emulator, vertex):  # noqa: F811
-    for after in itertools.count(1):
+    for after in itertools.count(1, 2):
         one = target_of(f"{vertex.project}-{after}", "one")
         there = type(vertex)(one.project, REGION, patience=vertex._call.patience)
         code = dep_kill.run(after, one, dict(os.environ))
@@ -90,7 +90,7 @@ def test_a_new_version(engine, emulator, vertex):  # noqa: F811
 @pytest.mark.heavy
 def test_another_project_after_a_killed_run_leaves_no_orphan(engine, emulator, vertex):  # noqa: F811
     """What was begun is not what is wanted next: it is removed."""
-    for after in itertools.count(2, 3):
+    for after in itertools.count(2, 6):
         one = target_of(f"{vertex.project}-{after}", "one")
         there = type(vertex)(one.project, REGION, patience=vertex._call.patience)
         code = dep_kill.run(after, one, dict(os.environ))

@@ -16,10 +16,11 @@ FILES = "c" * 64
 
 
 def version(number="1", *, image=IMAGE, artifacts=FILES, aliases=("live",), ours=True):
-    labels = {"cpr-kit": "iris", "cpr-key": "0" * 32, "cpr-image": image[:40]} if ours else {}
+    labels = {"cpr-kit": "iris", "cpr-image": image[:40]} if ours else {}
     if ours and artifacts:
         labels["cpr-artifacts"] = artifacts[:40]
-    return Version(model="iris", number=number, labels=labels, aliases=aliases, created=MADE)
+    mark = f"cpr up: endpoint iris, key {'0' * 32}" if ours else ""
+    return Version(model="iris", number=number, labels=labels, aliases=aliases, description=mark, created=MADE)
 
 
 def deployed(number="1", *, traffic=100, available=1, model="iris", low=1, high=1):
