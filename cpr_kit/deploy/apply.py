@@ -6,7 +6,8 @@ run has made; a run that is killed leaves what the next one finds by name and fi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from cpr_kit.deploy import facts as known
@@ -287,11 +288,24 @@ class _Run:
         if share:
             self.say(f"{share} % of the traffic to {version}")
             self._split(endpoint, traffic.with_share(old, deployed_id, share))
-            self._judge(endpoint, version, deployed_id, max(old, key=lambda name: old[name]) if self.share else None)
+            with self._told_when_stopped(version, share):
+                against = max(old, key=lambda name: old[name]) if self.share else None
+                self._judge(endpoint, version, deployed_id, against)
         self.say(f"all traffic to {version}")
         self._split(endpoint, {deployed_id: ALL})
         if not share:
             self._judge(endpoint, version, deployed_id, None)
+
+    @contextlib.contextmanager
+    def _told_when_stopped(self, version: Version, share: int) -> Iterator[None]:
+        """Ctrl-C takes nothing back, so it has to say what stays."""
+        try:
+            yield
+        except Exception:
+            raise
+        except BaseException:
+            self.say(f"stopped: {version} keeps {share} % of the traffic; cpr up goes on, cpr rollback ends it")
+            raise
 
     def _split(self, endpoint: Endpoint, split: Mapping[str, int]) -> None:
         changed(self.vertex, endpoint, lambda one: self.vertex.set_traffic(one, split))

@@ -121,14 +121,24 @@ class Vertex:
         with calls.libraries():
             from google.cloud.aiplatform_v1 import types
 
+        from google.api_core import exceptions
+
+        what = f"change endpoint {endpoint.display_name}"
         message = types.Endpoint(name=endpoint.name, etag=endpoint.etag, **fields)
-        changed = self._call(
-            f"change endpoint {endpoint.display_name}",
-            self._endpoints.update_endpoint,
-            endpoint=message,
-            update_mask={"paths": list(fields)},
-            means=("Aborted", "NotFound"),
-        )
+        refusals = ("Aborted", "NotFound", "FailedPrecondition", "InvalidArgument")
+        try:
+            changed = self._call(
+                what,
+                self._endpoints.update_endpoint,
+                endpoint=message,
+                update_mask={"paths": list(fields)},
+                means=refusals,
+            )
+        except (exceptions.FailedPrecondition, exceptions.InvalidArgument) as error:
+            # Which code an etag that is no longer true gets, no document says.
+            if self.again(endpoint).etag != endpoint.etag:
+                raise exceptions.Aborted(f"{endpoint.display_name} has changed since it was read") from error  # type: ignore[no-untyped-call]
+            raise failures.refused(what, error) from error
         return messages.endpoint(changed)
 
     def set_inference_timeout(self, endpoint: Endpoint, target: Target) -> None:
@@ -164,13 +174,14 @@ class Vertex:
                 what,
                 self._endpoints.deploy_model,
                 request={"endpoint": endpoint.name, "deployed_model": message, "traffic_split": dict(split)},
-                means=("AlreadyExists",),
+                means=("AlreadyExists", "FailedPrecondition", "InvalidArgument"),
             )
-        except exceptions.AlreadyExists:  # by another run, or by this one's lost answer
+        except (exceptions.AlreadyExists, exceptions.FailedPrecondition, exceptions.InvalidArgument) as error:
+            # Begun by another run, or by this one's call whose answer was lost; else it is refused.
             failed = self.settle(endpoint.name)
-            if not any(each.id == deployed_id for each in self.again(endpoint).deployed):
-                raise failures.failed(what, failed or "it is not there, although it was begun") from None
-            return
+            if any(each.id == deployed_id for each in self.again(endpoint).deployed):
+                return
+            raise (failures.failed(what, failed) if failed else failures.refused(what, error)) from error
         self._done(operation, what)
 
     def undeploy(self, endpoint: Endpoint, deployed_id: str) -> None:
