@@ -8,10 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from cpr_kit.engine.choose import choose
 from cpr_kit.engine.protocol import LABEL, Engine
 from cpr_kit.errors import LackingError
+
+# A test is not to fail for a machine that is busy: no timed unit tests.
+settings.register_profile("cpr", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("cpr")
 
 
 @functools.cache
