@@ -65,7 +65,7 @@ def agreed(what: str, *, given: bool) -> None:
     if given:
         return
     if not sys.stdin.isatty():
-        raise UsageError(f"there is no terminal to ask whether to {what}; say it with --yes, or look first: cpr plan")
+        raise UsageError(f"there is no terminal to ask whether to {what}; say it with --yes")
     if not click.confirm(f"{what}?", default=False, err=True):
         terminal.note("nothing was done")
         raise click.exceptions.Exit(1)

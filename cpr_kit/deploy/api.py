@@ -44,7 +44,7 @@ from cpr_kit.deploy.vertex.logs import Entry, Query
 from cpr_kit.deploy.vertex.pace import Pace, PacedVertex
 from cpr_kit.engine.choose import choose
 from cpr_kit.engine.protocol import Engine
-from cpr_kit.errors import ConfigError, DeployError, UsageError
+from cpr_kit.errors import ConfigError, CprError, DeployError, UsageError
 
 Project = Config | str | PathLike[str]
 """A project's folder, or what was read from it."""
@@ -175,23 +175,35 @@ def status(
 ) -> Status:
     """What serves in each region, and what drifts: between the regions, and from this `folder` unless told not to.
 
-    A region that cannot be asked has its `error` there.
+    A region that cannot be asked has its `error` there; a folder that cannot be compared is a drift.
     """
-    work = _Work.of(project, regions, engine=engine)
+    wanted = _targets(project, regions)
 
     def look(target: Target, report: Report, _stop: Stop) -> RegionStatus:
         vertex = _vertex(target, report)
         return statuses.of_region(target, vertex.endpoint(target.endpoint), vertex.versions(target.model))
 
-    results = many.each(work.targets, look)
+    results = many.each(wanted, look)
     found = [
         results.done.get(target.region)
         or RegionStatus(region=target.region, display_name=target.endpoint, error=str(results.failed[target.region]))
-        for target in work.targets
+        for target in wanted
     ]
-    contents = work.contents() if folder else {}
-    targets = {target.region: target for target in work.targets}
-    return Status(regions=statuses.compared(found, targets, contents))
+    contents, why = _contents(project, regions, engine) if folder else ({}, "")
+    compared = statuses.compared(found, {target.region: target for target in wanted}, contents)
+    if why:
+        compared = tuple(
+            replace(each, drift=(*each.drift, f"not compared with this folder: {why}")) for each in compared
+        )
+    return Status(regions=compared)
+
+
+def _contents(project: Project, regions: Sequence[str], engine: Engine | None) -> tuple[dict[str, Contents], str]:
+    """What the folder would deploy now, or why that cannot be told."""
+    try:
+        return _Work.of(project, regions, engine=engine).contents(), ""
+    except CprError as error:
+        return {}, str(error)
 
 
 def logs(
@@ -303,9 +315,9 @@ def _assumed(config: Config, engine: Engine) -> Iterator[str]:
 
 
 def _targets(project: Project, regions: Sequence[str]) -> tuple[Target, ...]:
-    """For what has nothing to do with the image itself."""
+    """For what is asked about or taken away: neither the model's files nor the requests have to be here."""
     config = _read(project)
-    return from_config.targets(config, serving_spec.of(config, _named(config)), regions=regions)
+    return from_config.targets(config, serving_spec.of(config, _named(config)), regions=regions, files=False)
 
 
 def _vertex(target: Target, report: Report) -> Vertex:

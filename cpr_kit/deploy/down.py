@@ -73,7 +73,7 @@ def down(target: Target, vertex: Vertex, *, take_lease: bool = False, report: Re
         report(f"delete {version}")
         vertex.delete_version(version)
         changed = True
-    if target.artifacts and target.staging:
+    if target.staging:
         artifacts.remove_all(f"{target.staging.rstrip('/')}/{target.endpoint}")
     return Outcome(
         region=target.region, changed=changed, version="", endpoint=endpoint.name if endpoint is not None else ""

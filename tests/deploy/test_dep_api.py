@@ -9,7 +9,7 @@ import pytest
 from dep_project import REGIONS, fault
 from dep_world import CHECK, emulator, engine, image, project  # noqa: F401
 
-from cpr_kit.config import Config
+from cpr_kit.config import CheckSection, Config
 from cpr_kit.deploy import api, render
 from cpr_kit.deploy.predict.asking import Asker
 from cpr_kit.deploy.vertex.pace import Pace
@@ -56,6 +56,23 @@ def test_a_project_from_nothing_to_nothing(emulator, engine, config):  # noqa: F
     api.down(two)
     assert not api.plan_down(two).changes
     assert api.status(two, engine=engine).regions[0].drift == ('there is no endpoint "iris"',)
+
+
+def test_a_checkout_without_model_and_requests_can_roll_back_and_take_down(emulator, engine, config):  # noqa: F811
+    """A model is seldom in version control; whoever has to go back is not to need it."""
+    api.up(config, engine=engine)
+    api.up(with_image(config, "two"), engine=engine)
+    bare = replace(
+        config,
+        model=replace(config.model, artifacts="model/"),
+        checks=(CheckSection(request="requests/nowhere.json"),),
+    )
+    (one,) = api.status(bare, engine=engine).regions
+    assert one.live.version == "iris@2"
+    assert any(line.startswith("not compared with this folder:") for line in one.drift)
+    assert api.rollback(bare).done["us-central1"].version == "iris@1"
+    api.down(bare)
+    assert not api.plan_down(bare).changes
 
 
 def test_a_plan_is_done_exactly_or_refused(emulator, engine, config, tmp_path):  # noqa: F811

@@ -114,7 +114,13 @@ def test_some_of_several_regions_may_be_asked_for(targets_of):
 
 def test_an_image_of_another_region_is_refused_where_there_is_one_region(targets_of):
     with pytest.raises(ConfigError, match="is in us-central1, and the model in europe-west4"):
-        targets_of(ONE, regions=["europe-west4"])
+        targets_of(ONE.replace('["us-central1"]', '["europe-west4"]'))
+
+
+def test_a_region_that_cpr_toml_does_not_name_gets_the_image_in_its_own_repository(targets_of):
+    """Taken out of the list, a region can still be looked at and taken down."""
+    (found,) = targets_of(ONE, regions=["europe-west4"])
+    assert found.image.startswith("europe-west4-docker.pkg.dev/")
 
 
 def test_the_kind_may_be_said_under_serve(targets_of):

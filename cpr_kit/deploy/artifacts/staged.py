@@ -264,7 +264,7 @@ def _storage(bucket: str, region: str | None = None) -> Iterator[Any]:
             yield client
     except exceptions.NotFound as error:
         raise DeployError(
-            f"there is no bucket gs://{bucket} ({error.message})",
+            f"there is no bucket gs://{bucket}",
             f"make it: gcloud storage buckets create gs://{bucket} --location={region or 'REGION'}",
         ) from error
     except (exceptions.Forbidden, exceptions.Unauthorized) as error:

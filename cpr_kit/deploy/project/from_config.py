@@ -30,12 +30,14 @@ def targets(
     """
     deploy = config.deploy
     wanted = _regions(deploy, regions)
-    moves = len(wanted) > 1 or len(deploy.regions) > 1
+    moves = not files or len(wanted) > 1 or len(deploy.regions) > 1 or wanted != (deploy.regions or wanted)
     if config.image.platform.lower() != _PLATFORM:
         raise ConfigError(f"[image] platform is {config.image.platform}; Vertex AI runs {_PLATFORM} alone")
     common = _common(config, spec)
     if files:
         common = replace(common, artifacts=_artifacts(config), checks=_requests(config))
+    if moves and files:
+        _check_staging(common.staging)
     found = tuple(_in_region(common, region, moves=moves) for region in wanted)
     for target in found:
         rules.check(target)
@@ -99,14 +101,17 @@ def _kind(config: Config) -> EndpointKind:
     return config.deploy.kind or config.serve.endpoint_kind
 
 
-def _in_region(common: Target, region: str, *, moves: bool) -> Target:
-    image = regions.in_region(common.image, region) if moves else common.image
-    staging = common.staging
-    if moves and staging is not None and _PLACEHOLDER not in staging:
+def _check_staging(staging: str | None) -> None:
+    if staging is not None and _PLACEHOLDER not in staging:
         raise ConfigError(
             f'[deploy] staging is "{staging}", and there are several regions, each with a bucket of its own; write '
             f'{_PLACEHOLDER} where they differ: staging = "gs://my-bucket-{_PLACEHOLDER}/models"'
         )
+
+
+def _in_region(common: Target, region: str, *, moves: bool) -> Target:
+    image = regions.in_region(common.image, region) if moves else common.image
+    staging = common.staging
     return replace(
         common,
         region=region,

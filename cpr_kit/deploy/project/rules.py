@@ -61,8 +61,8 @@ def check(target: Target) -> tuple[str, ...]:
 
 def check_canary(target: Target, percent: int) -> None:
     """Whether a new version may get this share of the traffic at first. Raises ConfigError."""
-    if not 1 <= percent <= _MAX_CANARY:
-        raise ConfigError(f"a canary's share is {percent} %; it is 1 to {_MAX_CANARY}")
+    if percent not in range(1, _MAX_CANARY + 1):
+        raise ConfigError(f"a canary's share is {percent} %; it is a whole number from 1 to {_MAX_CANARY}")
     if target.kind == "psa":
         raise ConfigError("a psa endpoint takes one model, so it has no canary; leave canary out")
     if target.kind == "psc":
