@@ -201,22 +201,22 @@ class TestKilled:
         for round_ in range(4):
             with process(tmp_path) as (running, base):
                 requests.post(f"{base}/storage/v1/b?project=p", json={"name": "bucket-1"})
-                enough = threading.Event()
+                enough = threading.Semaphore(0)
 
-                def write(name, base=base, enough=enough):
+                def write(name, base=base, enough=enough, last=5 + round_ * 3):
                     nonlocal sent
                     with contextlib.suppress(requests.ConnectionError), requests.Session() as session:
                         for number in range(100_000):
                             url = f"{base}/upload/storage/v1/b/bucket-1/o?uploadType=media&name={name}"
                             session.post(url, bytes([number % 250 + 1]) * size).raise_for_status()
                             sent += 1
-                            if number == 5 + round_ * 3:
-                                enough.set()
+                            if number == last:
+                                enough.release()
 
                 writers = [threading.Thread(target=write, args=(name,)) for name in "abc"]
                 for writer in writers:
                     writer.start()
-                assert enough.wait(60)
+                assert all(enough.acquire(timeout=60) for _ in writers)
                 running.kill()
                 for writer in writers:
                     writer.join()
