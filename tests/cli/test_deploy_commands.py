@@ -199,7 +199,7 @@ def test_what_was_stopped_gives_back_its_lease_and_is_finished_by_the_next_run(
     ("arguments", "said"),
     [
         (("up", "--canary", "ten"), '--canary is "ten"; it is a share of the traffic such as 10%'),
-        (("plan", "--canary", "100%"), "it is 1 to 99"),
+        (("plan", "--canary", "100%"), "it is a whole number from 1 to 99"),
         (("plan", "--region", "mars-1"), "mars-1"),
         (("logs", "--since", "soon"), 'since is "soon"'),
         (("logs", "--severity", "loud"), "LOUD"),
