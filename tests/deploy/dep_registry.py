@@ -44,12 +44,17 @@ class Registry:
         return (self.folder / "docker/registry/v2/blobs" / kind / value[:2] / value / "data").is_file()
 
 
+def lacking(what):
+    """Skips where a developer's machine lacks something; where CI lacks it, that is a failure."""
+    (pytest.fail if os.environ.get("CPR_REQUIRE_ENGINE") == "1" else pytest.skip)(what)
+
+
 @contextlib.contextmanager
 def serving(folder, *, login=False, data=None, **sections):
     """`data` is where it keeps its images, `login` asks for USER and PASSWORD."""
     program = shutil.which("docker-registry")
     if program is None:
-        (pytest.fail if os.environ.get("CPR_REQUIRE_ENGINE") == "1" else pytest.skip)("docker-registry is missing")
+        lacking("docker-registry, a program of Debian's, is not installed")
     folder.mkdir(parents=True, exist_ok=True)
     port, data = ports.free(), data or folder / "data"
     config = {

@@ -8,7 +8,7 @@ import uuid
 
 import pytest
 from click.testing import CliRunner
-from dep_registry import Relay, load, log_in, put, served_digest, serving
+from dep_registry import Relay, lacking, load, log_in, put, served_digest, serving
 
 from cpr_kit.cli import push as cli
 from cpr_kit.deploy.registry import credentials
@@ -162,10 +162,10 @@ def small_disk(tmp_path):
     folder.mkdir()
     mount = shutil.which("mount")
     if os.geteuid() != 0 or not mount:
-        pytest.skip("only root can mount a disk that is soon full")
+        lacking("only root can mount a disk that is soon full")
     made = subprocess.run([mount, "-t", "tmpfs", "-o", "size=8m", "dep-disk", folder], capture_output=True, text=True)
     if made.returncode:
-        pytest.skip(f"no disk can be mounted here: {made.stderr.strip()}")
+        lacking(f"no disk can be mounted here: {made.stderr.strip()}")
     yield folder
     subprocess.run(["umount", "-l", folder], check=True)
 

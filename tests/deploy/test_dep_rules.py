@@ -1,5 +1,9 @@
+from pathlib import Path
+
 import pytest
 from dep_target import NETWORK, connected, private, target
+from google.cloud.aiplatform import models
+from google.cloud.aiplatform_v1 import types
 
 from cpr_kit.contract import Probe
 from cpr_kit.deploy.project import machines
@@ -209,16 +213,11 @@ def test_how_long_a_request_may_take():
 
 
 def test_accelerators_are_those_of_the_api():
-    types = pytest.importorskip("google.cloud.aiplatform_v1.types")
     assert set(machines.ACCELERATORS) <= {each.name for each in types.AcceleratorType}
 
 
 def test_metrics_are_those_of_the_api_and_the_sdk():
     """AutoscalingMetricSpec names three; Model.deploy has those of Prometheus too."""
-    types = pytest.importorskip("google.cloud.aiplatform_v1.types")
-    models = pytest.importorskip("google.cloud.aiplatform.models")
-    from pathlib import Path
-
     documented = types.AutoscalingMetricSpec.__doc__
     assert all(name in documented for name in machines.METRICS.values())
     source = Path(models.__file__).read_text()
