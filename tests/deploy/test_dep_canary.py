@@ -235,6 +235,28 @@ def test_requests_are_sent_until_the_new_version_has_answered_enough():
     assert len(lines) <= 10
 
 
+def test_the_old_version_is_to_have_answered_often_enough_to_be_compared_with():
+    """By chance a slow version's requests are over before twenty of them met the old one; that must not let it pass."""
+    swapped = split(10, seconds=0.5)
+
+    def ask(check):
+        """Nine of ten answers are the new version's."""
+        return answer("old", seconds=0.001) if swapped(check).deployed_model == "new" else answer("new", seconds=0.5)
+
+    found = canary.observe(ask, [CHECK], "old", "new", QUICK)
+    assert not found.passed
+    assert "median 500 ms against" in found.reasons[0]
+    assert found.figures["requests_old"] == 20
+    assert found.figures["requests_new"] >= 170
+
+
+def test_an_old_version_that_answers_next_to_nothing_is_not_waited_for():
+    rules = dataclasses.replace(QUICK, requests=20, timeout_s=3600.0)
+    found = canary.observe(lambda _: answer("new"), [CHECK], "old", "new", rules)
+    assert found.passed
+    assert found.figures["requests_new"] == 400
+
+
 def test_it_ends_as_soon_as_the_result_is_certain():
     rules = CanaryRules(requests=1000, max_error_rate=0.003)
     bad = answer("new", 500, b"no").body

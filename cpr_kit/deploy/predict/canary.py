@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from cpr_kit.deploy.predict.asking import UNREACHED, Answer
-from cpr_kit.deploy.predict.verdict import Sample, Verdict, exceeds, fault, judge
+from cpr_kit.deploy.predict.verdict import LEAST, Sample, Verdict, exceeds, fault, judge
 from cpr_kit.deploy.target import CheckRequest
 from cpr_kit.deploy.vertex.calls import Report, silent
 from cpr_kit.deploy_config import CanaryRules
@@ -28,6 +28,8 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 10.0
 # Without any answer for so long, and for ten times what the old version takes, the requests that are out hang.
 _STUCK_S, _STUCK_RATIO = 30.0, 10.0
 _END_S = 2.0
+# How many times the requests asked for are sent, at most, to have enough answers of the old version beside them.
+_LONGER = 20
 
 
 def observe(
@@ -40,7 +42,8 @@ def observe(
 ) -> Verdict:
     """Ask until deployed model `new` has answered `rules.requests` times, its failure is certain or the time is over.
 
-    `old` is the deployed model that it is compared with; without one, each check must have been answered once. An error
+    `old` is the deployed model that it is compared with, and is to have answered often enough for that; without one,
+    each check must have been answered once. An error
     that names no deployed model is held against the new version; a 429 and a connection that failed are not, since
     Vertex AI's front and the network give those: they slow the requests down, and are reported. What `ask` raises
     comes out. Raises UsageError where there are no checks.
@@ -143,7 +146,17 @@ class _Run:
 
     def _certain(self) -> bool:
         count = len(self.new)
-        return (count >= self._rules.requests and not self._unseen) or exceeds(self._errors, count, self._rules)
+        enough = count >= self._rules.requests and not self._unseen and self._comparable(count)
+        return enough or exceeds(self._errors, count, self._rules)
+
+    def _comparable(self, count: int) -> bool:
+        """Whether the old version has answered often enough for its latency to be compared.
+
+        The requests fall by chance: a slow version must not pass because too few of them met the old one. An old
+        version that gets next to none is not waited for.
+        """
+        without = len(self._names) == 1 or self._rules.requests < LEAST
+        return without or len(self.old) >= LEAST or count >= _LONGER * self._rules.requests
 
     def _patience(self) -> float:
         """How long no answer at all may come; without limit while the old version has not shown how long it takes."""

@@ -15,8 +15,8 @@ from cpr_kit.deploy.target import CheckRequest
 from cpr_kit.deploy_config import CanaryRules
 from cpr_kit.harness.difference import difference
 
-# Of fewer answers the 95th percentile says nothing.
-_LEAST = 20
+LEAST = 20
+"""Of fewer answers the 95th percentile says nothing."""
 _ADDED = {"deployedModelId", "model", "modelDisplayName", "modelVersionId"}
 """What Vertex AI adds to a prediction (PredictResponse)."""
 _PASSED_ON = {"predictions", "metadata"}
@@ -117,7 +117,7 @@ def _latency(
     if old is None:
         return [], [], {}
     for whose, times in (("old", theirs), ("new", mine)):
-        if len(times) < _LEAST:
+        if len(times) < LEAST:
             return [], [f"latency was not compared: {len(times)} right answers of the {whose} version are too few"], {}
     slow: list[str] = []
     fine: list[str] = []
