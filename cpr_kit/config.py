@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from cpr_kit.config_values import known, overridden, section
+from cpr_kit.config_values import known, overridden, section, shown
 from cpr_kit.contract import DIGEST, EndpointKind
 from cpr_kit.deploy_config import DeploySection
 from cpr_kit.errors import ConfigError
@@ -69,6 +69,7 @@ class ImageSection:
     platform: str = "linux/amd64"  # what Vertex AI runs, whatever this machine is
     env: Mapping[str, str] = field(default_factory=dict)
     ports: tuple[int, ...] = _PORTS
+    bake: str | None = None  # a folder with the model, which is then part of the image
     sdk: bool = False  # google-cloud-aiplatform is in the image even where the kit has all that the code uses of it
     command: tuple[str, ...] = ()
     args: tuple[str, ...] = ()
@@ -108,7 +109,7 @@ class ServeSection:
         if not self.request_timeout:
             raise ConfigError("[serve] request_timeout (CPR_SERVE_REQUEST_TIMEOUT) is 0; it is more than 0 seconds")
         if any("," in path for path in self.warmup):
-            raise ConfigError(f"[serve] warmup is {list(self.warmup)!r}; a file's name has no comma")
+            raise ConfigError(f"[serve] warmup is {shown(self.warmup)}; a file's name has no comma")
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:
@@ -179,5 +180,5 @@ def _toml(path: Path) -> dict[str, Any]:
 def _rows(table: dict[str, Any]) -> list[Any]:
     rows = table.get("check", [])
     if not isinstance(rows, list):
-        raise ConfigError(f"check is {rows!r}; each request is a [[check]] section")
+        raise ConfigError(f"check is {shown(rows)}; each request is a [[check]] section")
     return rows

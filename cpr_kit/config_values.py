@@ -95,20 +95,20 @@ def _value(value: Any, kind: Any, where: str, least: int) -> Any:
         item = typing.get_args(kind)[0]
         if isinstance(value, list) and all(type(entry) is item for entry in value):
             return tuple(value)
-        raise ConfigError(f"{where} is {value!r}; it is a list of {item.__name__}")
+        meant = f": {shown([value])}" if type(value) is item else ""
+        raise ConfigError(f"{where} is {shown(value)}; it is a list of {_named(item)}{meant}")
     if _measures(kind):
         return _measured(value, kind, where, least)
     plain = bool if kind is bool else str
     if type(value) is not plain:
-        raise ConfigError(f"{where} is {value!r}; it is {'true or false' if plain is bool else 'a string'}")
+        raise ConfigError(f"{where} is {shown(value)}; it is {'true or false' if plain is bool else 'a string'}")
     return value
 
 
 def _mapped(value: Any, item: type[Any], where: str) -> dict[str, Any]:
     if isinstance(value, dict) and all(type(each) is item for each in value.values()):
         return dict(value)
-    described = "strings" if item is str else "whole numbers"
-    raise ConfigError(f"{where} is {value!r}; it is a table of {described}")
+    raise ConfigError(f"{where} is {shown(value)}; it is a table of {_named(item)}")
 
 
 def _from_text(text: str, kind: Any, name: str, least: int) -> Any:
@@ -121,7 +121,7 @@ def _from_text(text: str, kind: Any, name: str, least: int) -> Any:
         try:
             return tuple(item(part) for part in text.split(",") if part)
         except ValueError as error:
-            raise ConfigError(f'{name} is "{text}"; it is a comma-separated list of {item.__name__}') from error
+            raise ConfigError(f'{name} is "{text}"; it is a list of {_named(item)} with commas between them') from error
     return _measured(text, kind, name, least) if _measures(kind) else text or None
 
 
@@ -143,7 +143,7 @@ def _measured(value: Any, kind: Any, where: str, least: int) -> Any:
         return float(number)
     described = [f'"{word}"' for word in words]
     described += [f"a whole number from {least} up"] * (int in kinds) + ["a number from 0 up"] * (float in kinds)
-    raise ConfigError(f"{where} is {_shown(value, is_variable)}; it is {' or '.join(described)}")
+    raise ConfigError(f"{where} is {shown(value)}; it is {' or '.join(described)}")
 
 
 def _number(value: Any, kind: type[int | float]) -> Any:
@@ -153,8 +153,25 @@ def _number(value: Any, kind: type[int | float]) -> Any:
         return value
 
 
-def _shown(value: Any, is_variable: bool) -> str:
-    return f'"{value}"' if is_variable else repr(value)
+def shown(value: Any) -> str:
+    """A value as TOML has it.
+
+    >>> shown(["a", True, 1.5, {"b": 2}])
+    '["a", true, 1.5, {b = 2}]'
+    """
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(shown, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key} = {shown(each)}' for key, each in value.items())}}}"
+    return str(value)
+
+
+def _named(item: type[Any]) -> str:
+    return "strings" if item is str else "whole numbers"
 
 
 def _kinds(kind: Any) -> tuple[Any, ...]:

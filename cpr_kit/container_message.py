@@ -26,6 +26,7 @@ def read(message: Any) -> ContainerSpec:
         deployment_timeout_s=int(timeout.total_seconds()) or None if timeout else None,
         startup_probe=_probe(message, "startup_probe"),
         health_probe=_probe(message, "health_probe"),
+        liveness_probe=_probe(message, "liveness_probe"),
     )
 
 
@@ -50,6 +51,7 @@ def write(spec: ContainerSpec) -> Any:
         deployment_timeout=duration_pb2.Duration(seconds=timeout) if timeout else None,
         startup_probe=_probe_message(spec.startup_probe, model.Probe),
         health_probe=_probe_message(spec.health_probe, model.Probe),
+        liveness_probe=_probe_message(spec.liveness_probe, model.Probe),
     )
 
 

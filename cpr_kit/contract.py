@@ -124,6 +124,8 @@ class ContainerSpec:
     deployment_timeout_s: int | None = None
     startup_probe: Probe | None = None
     health_probe: Probe | None = None
+    liveness_probe: Probe | None = None
+    """In place of a TCP connection to the port: a container that misses it is started again."""
 
     def __post_init__(self) -> None:
         if not self.image_uri:

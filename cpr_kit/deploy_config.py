@@ -69,11 +69,14 @@ class DeploySection:
     machine_type: str = "n1-standard-2"
     accelerator_type: str | None = None
     accelerator_count: int | None = field(default=None, metadata=least(0))
+    tpu_topology: str | None = None
     min_replicas: int = field(default=1, metadata=least(0))
     max_replicas: int | None = None
     required_replicas: int | None = None
     autoscaling: Mapping[str, int] = field(default_factory=dict)
     spot: bool = False
+    reservation: tuple[str, ...] = ()
+    """"any", "none", or full names of reservations; one of them need not be written as a list."""
     service_account: str | None = None
     staging: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -84,6 +87,9 @@ class DeploySection:
     deployment_timeout: int | None = None
     startup_probe: Probe | None = None
     health_probe: Probe | None = None
+    liveness_probe: Probe | None = None
+    explanation: str | None = None
+    """A file with the JSON of an ExplanationSpec, relative to cpr.toml."""
     env: Mapping[str, str] = field(default_factory=dict)
     keep_previous: bool = False
     canary: int = field(default=0, metadata=least(0))
@@ -104,6 +110,8 @@ class DeploySection:
                 raise ConfigError(f'{where}: key "region" is unknown; write a list: regions = ["{table[key]}"]')
             if key in _NOT_OFFERED:
                 raise ConfigError(f'{where}: key "{key}" is not offered: {_NOT_OFFERED[key]}')
+        if isinstance(table, dict) and isinstance(table.get("reservation"), str):
+            table = {**table, "reservation": [table["reservation"]]}
         section: DeploySection = config_values.section(cls, table, where)
         return section
 

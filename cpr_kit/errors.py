@@ -11,13 +11,17 @@
     │   ├── MissingExtra                     an optional library
     │   └── EngineUnavailable                no container engine answers
     ├── BuildError                exit 1, 3  the image could not be built: step, last lines, why, what to do
-    ├── DeployError               exit 4     Vertex AI refused, or what was deployed does not hold: cause and remedy
-    │   └── RolledBack            exit 1     the new version failed its checks; the old one serves again
+    ├── RegistryError             exit 4     a registry refused: cause and remedy
+    │   └── RegistryLacking       exit 3     it was not reached, or nobody is logged in; a LackingError too
+    ├── DeployError               exit 4     Vertex AI refused: cause and remedy
+    │   ├── DeployLacking         exit 3     what it takes is not there: a bucket, a network; a LackingError too
+    │   └── DeclinedError         exit 1     nobody refused, and the answer is no: no such endpoint, a lease, a plan
+    │       └── RolledBack                   the new version failed its checks; the old one serves again
     ├── ContainerError            exit 1     a container died or never became healthy: its logs
     ├── StartError                exit 1     the model server could not start: cause and remedy
     └── PredictionError           exit 4     the model answered with an error
 
-`status_code` is for the model server, `exit_code` for the command line.
+`status_code` is for the model server, `exit_code` for the command line, and `kind` for programs that read its JSON.
 """
 
 from __future__ import annotations
@@ -120,8 +124,14 @@ class RegistryError(CprError):
         super().__init__(f"{cause} | {remedy}")
 
 
+class RegistryLacking(RegistryError, LackingError):
+    """It was no registry that refused: none was reached, or nobody is logged in here."""
+
+    exit_code = LackingError.exit_code
+
+
 class DeployError(CprError):
-    """Vertex AI refused a call, or what was deployed did not hold what it was to hold: what it said, what to do."""
+    """Vertex AI refused a call, or a call to it failed: what it said, what to do."""
 
     exit_code = 4
 
@@ -131,10 +141,20 @@ class DeployError(CprError):
         self.remedy = remedy
 
 
-class RolledBack(DeployError):
-    """A new version failed the project's checks, or was slower than allowed. The old one serves again, alone."""
+class DeployLacking(DeployError, LackingError):
+    """What a deployment takes is not there: the bucket, the network. The remedy says how it comes to be."""
+
+    exit_code = LackingError.exit_code
+
+
+class DeclinedError(DeployError):
+    """Nobody refused anything; what exists says no: no such endpoint, a lease, an old plan, no start."""
 
     exit_code = 1
+
+
+class RolledBack(DeclinedError):
+    """A new version failed the project's checks, or was slower than allowed. The old one serves again, alone."""
 
     def __init__(self, cause: str) -> None:
         super().__init__(cause, "nothing of it is left; cpr run and cpr check show the version on this machine")
@@ -167,3 +187,8 @@ class PredictionError(CprError):
     def __init__(self, status_code: int, message: str) -> None:
         super().__init__(f"the model answered {status_code}: {message}")
         self.status_code = status_code
+
+
+def kind(error: CprError) -> str:
+    """The name that programs know an error by: that of its class here, or of the nearest one above it."""
+    return next(each.__name__ for each in type(error).__mro__ if each.__module__ == __name__)

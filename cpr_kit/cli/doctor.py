@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cpr_kit.cli import options, terminal
+from cpr_kit.cli import options, remote, terminal
 from cpr_kit.config import FILE, Config
 from cpr_kit.errors import CprError, LackingError, UsageError
 from cpr_kit.finding import Finding
@@ -80,7 +81,7 @@ def command(
 
 def _of_deployment(folder: Path, engine_name: str | None, regions: tuple[str, ...], *, runs: bool) -> Iterator[Finding]:
     """The findings of each region; the image is one, and is started once."""
-    from cpr_kit import serving_spec
+    from cpr_kit import check_files, serving_spec
     from cpr_kit.deploy.doctor import findings as doctor
     from cpr_kit.deploy.doctor import image as doctor_image
     from cpr_kit.deploy.project import from_config
@@ -88,12 +89,14 @@ def _of_deployment(folder: Path, engine_name: str | None, regions: tuple[str, ..
 
     try:
         config = Config.read(folder)
+        remote.complete(config, regions)
+        check_files.check(folder, config.checks)
         engine = choose(engine_name).engine
         targets = from_config.targets(config, serving_spec.known(config, engine), regions=regions)
         names = [config.image.name, *(each.image for each in targets)]
         image = next((each for each in names if each and engine.image(each)), targets[0].image)
     except CprError as error:
-        yield Finding("deployment", False, str(error), "mend that, and look again")
+        yield doctor.refusal("deployment", error, "mend that, and look again")
         return
     for warning in dict.fromkeys(each for target in targets for each in from_config.warnings(config, target)):
         yield Finding.noted("deployment", warning)
@@ -135,7 +138,7 @@ def _project(folder: Path) -> Finding:
     try:
         warnings = Source.read(Config.read(folder)).warnings
     except CprError as error:
-        return Finding("project", False, str(error), "mend that line")
+        return Finding("project", False, str(error), "mend that, and look again")
     return Finding("project", True, "; ".join(warnings) or f"{folder.name} can be built")
 
 
@@ -154,7 +157,9 @@ def _disk(engine: Engine) -> Finding:
 def _base(folder: Path, engine: Engine) -> Finding:
     if engine.name == "process":
         return Finding("base image", True, "none is needed: the process engine uses this Python")
-    base = Config.read(folder).image.base if (folder / FILE).exists() else Config(folder=folder).image.base
+    base = Config(folder=folder).image.base
+    with contextlib.suppress(CprError):  # which is a finding of the project's already
+        base = Config.read(folder).image.base
     if engine.image(base):
         return Finding("base image", True, f"{base} is here")
     remedy = f"docker pull {base}; or without a registry: cpr base {base}"

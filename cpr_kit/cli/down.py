@@ -30,14 +30,16 @@ def command(folder: Path, regions: tuple[str, ...], yes: bool, take_lease: bool,
     """
     from cpr_kit.deploy import api, render
 
-    plan = api.plan_down(folder, regions=regions)
+    config = remote.project(folder, regions)
+    plan = api.plan_down(config, regions=regions)
     if not as_json:
         click.echo(render.plan(plan), err=True)
     if plan.changes:
-        remote.agreed("remove this", given=yes)
+        where = ", ".join(each.region for each in plan.regions if each.changes)
+        remote.agreed(f"remove this from {where}", given=yes)
     try:
         with remote.working() as progress:
-            results = api.down(folder, regions=regions, take_lease=take_lease, progress=progress)
+            results = api.down(config, regions=regions, take_lease=take_lease, progress=progress)
     except api.RegionsFailed as error:
         results = error.results
     remote.outcome(results, _said, as_json=as_json)
@@ -46,4 +48,5 @@ def command(folder: Path, regions: tuple[str, ...], yes: bool, take_lease: bool,
 def _said(outcome: Outcome) -> str:
     if not outcome.changed:
         return "nothing was there"
-    return "all that cpr up made is gone" + (f"; {outcome.endpoint} stays" if outcome.endpoint else "")
+    stays = f"; {outcome.endpoint} stays" if outcome.endpoint else ""
+    return f"removed {', '.join(outcome.lines)}; nothing that cpr up made is left{stays}"

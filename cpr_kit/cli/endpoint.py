@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from cpr_kit.cli.target import is_url
 from cpr_kit.cli.terminal import note
 from cpr_kit.config import Config
 from cpr_kit.deploy_config import PROJECT
-from cpr_kit.errors import LackingError, UsageError
+from cpr_kit.errors import DeclinedError, UsageError
 
 if TYPE_CHECKING:
     from cpr_kit.deploy.predict.asking import Asker
@@ -87,17 +86,27 @@ def _of_folder(folder: Path, options: Options) -> Place:
 
 
 def _named(target: str, options: Options) -> Place:
-    project = options.project or os.environ.get(PROJECT)
-    if not options.region:
+    """Project and region that the command line leaves out are those of cpr.toml in this folder, if it has one."""
+    if options.project and options.region:
+        return Place(options.project, options.region, target)
+    deploy = Config.read(Path.cwd()).deploy
+    project = options.project or deploy.project
+    region = options.region or next(iter(deploy.regions), None)
+    if not region:
         raise UsageError(f'"{target}" is no folder here; if it is an endpoint, name its region: --region us-central1')
     if not project:
-        raise UsageError(f'"{target}" is no folder here; if it is an endpoint, its project: --project or {PROJECT}')
-    return Place(project, options.region, target)
+        raise UsageError(
+            f'"{target}" is no folder here; if it is an endpoint, name its project: --project, {PROJECT}, or '
+            "[deploy] project of cpr.toml here"
+        )
+    if not options.region and len(deploy.regions) > 1:
+        note(f"{region} is asked, the first of {', '.join(deploy.regions)}; --region names another")
+    return Place(project, region, target)
 
 
 @contextlib.contextmanager
 def opened(target: str, options: Options) -> Iterator[Asker]:
-    """Raises LackingError where there is no such endpoint."""
+    """Raises DeclinedError where there is no such endpoint."""
     from cpr_kit.deploy.predict.asking import LONGEST_S, Asker
     from cpr_kit.deploy.vertex.client import Vertex
 
@@ -106,8 +115,9 @@ def opened(target: str, options: Options) -> Iterator[Asker]:
     endpoint = vertex.endpoint(where.name)
     if endpoint is None:
         there = ", ".join(each.display_name or each.id for each in vertex.endpoints()) or "none"
-        raise LackingError(
-            f'project {where.project} has no endpoint "{where.name}" in {where.region}; it has there: {there}'
+        raise DeclinedError(
+            f'project {where.project} has no endpoint "{where.name}" in {where.region}; it has there: {there}',
+            "cpr up makes that of a project; else look at the name, --project and --region",
         )
     longest = LONGEST_S[endpoint.kind] + _GRACE_S
     with Asker(endpoint, where.project, where.region, override=options.override, deadline_s=longest) as asker:

@@ -47,9 +47,9 @@ def command() -> None:
 )
 @click.option("--deployer", metavar="MEMBER", help="Who runs cpr push and cpr up, as user:EMAIL.")
 @click.option("--no-lookup", is_flag=True, help="Ask Google nothing; a number that is not given stays a placeholder.")
-@click.option("--format", "form", type=click.Choice(_FORMATS), default="text", show_default=True)
+@click.option("--format", "form", type=click.Choice(_FORMATS), help="[default: text]")
 @options.json_flag
-def plan(form: str, no_lookup: bool, as_json: bool, **values: Any) -> None:
+def plan(form: str | None, no_lookup: bool, as_json: bool, **values: Any) -> None:
     """Print the fewest rights that are needed, and what each is for.
 
     Everything is in the serving project that is not said to be elsewhere. MEMBER is user:EMAIL,
@@ -64,6 +64,8 @@ def plan(form: str, no_lookup: bool, as_json: bool, **values: Any) -> None:
 
     from cpr_kit.deploy.iam import number, plan, render, topology
 
+    if as_json and form not in (None, "json"):
+        raise UsageError(f"--json prints JSON, and --format {form} does not; leave one of them out")
     asked = _topology(**values)
     made = plan.make(asked)
     if asked.number is None and not no_lookup and any(each.placeholder == topology.NUMBER for each in made.unknown):
@@ -71,7 +73,7 @@ def plan(form: str, no_lookup: bool, as_json: bool, **values: Any) -> None:
         if found is None:
             terminal.note(f"the number of {asked.serving} stays a placeholder, for it could not be looked up: {why}")
         made = plan.make(dataclasses.replace(asked, number=found))
-    click.echo(render.FORMATS["json" if as_json else form](made))
+    click.echo(render.FORMATS["json" if as_json else form or "text"](made))
 
 
 def _topology(

@@ -36,10 +36,9 @@ def command(
       cpr logs iris --since 1h --severity WARNING
       cpr logs iris --follow
     """
-    from cpr_kit.config import Config
     from cpr_kit.deploy import api, render
 
-    config = Config.read(folder.resolve())
+    config = remote.project(folder, regions)
     several = len(regions or config.deploy.regions) > 1
     for entry in api.logs(
         config,

@@ -41,13 +41,20 @@ def command(
       cpr plan iris
       cpr plan iris --out iris.plan && cpr up iris --plan iris.plan
     """
-    from cpr_kit.config import Config
+    from cpr_kit.build import state
     from cpr_kit.deploy import api, render
     from cpr_kit.engine.choose import choose
 
-    config = Config.read(folder.resolve())
+    config = remote.project(folder, regions, files=True)
     with remote.working() as progress:
-        plan = api.plan(config, regions=regions, canary=canary, engine=choose(engine).engine, progress=progress)
+        plan = api.plan(
+            config,
+            regions=regions,
+            canary=canary,
+            source=state.read(config),
+            engine=choose(engine).engine,
+            progress=progress,
+        )
     if out:
         plan.write(out)
         terminal.note(f"written to {out}; cpr up --plan {out} does exactly this, as long as nothing has changed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from cpr_kit.cli import options
 if TYPE_CHECKING:
     from cpr_kit.cli import endpoint
 
+_OF_THE_CONTAINER = (500, 502, 503, 504)
 _OF_A_CONTAINER = ("artifacts", "env", "predict_route", "health_route", "container_port")
 
 
@@ -44,7 +46,8 @@ def command(
     """Send one request to TARGET, print the answer.
 
     TARGET is a folder (it is built and started), an image (it is started), a URL, or an endpoint of Vertex AI;
-    default: this folder. JSON with "instances" goes to an endpoint's predict, all else to its rawPredict.
+    default: this folder. JSON with "instances" goes to an endpoint's predict, all else to its rawPredict. Where an
+    endpoint is named, --project and --region are those of cpr.toml in this folder unless they are given.
 
     \b
     Example:
@@ -90,7 +93,7 @@ def _ask_endpoint(
 ) -> None:
     from cpr_kit.cli import endpoint
     from cpr_kit.cli.terminal import note
-    from cpr_kit.errors import UsageError
+    from cpr_kit.errors import PredictionError, UsageError
 
     if given := [f"--{name.replace('_', '-')}" for name in _OF_A_CONTAINER if values.get(name)]:
         raise UsageError(f"{' and '.join(given)} are for what is started here, and {target} is asked at Vertex AI")
@@ -100,9 +103,19 @@ def _ask_endpoint(
     if not answer.status:
         answer.check()
     _print(answer.body)
+    if answer.status in _OF_THE_CONTAINER:
+        raise PredictionError(answer.status, f"{answer.message} | {_log(target, place.region)}")
     answer.check()
     who = f"deployed model {answer.deployed_model}" if answer.deployed_model else asker.endpoint.display_name
     note(f"{who} answered in {answer.seconds * 1000:.0f} ms")
+
+
+def _log(target: str, region: str | None) -> str:
+    """Where the reason is, of an error that the container or its start made."""
+    if not Path(target).is_dir():
+        return "its containers' log says why: cpr logs --severity ERROR, in the folder of its project"
+    words = ["cpr logs", *([shlex.quote(target)] if target != "." else []), *([f"--region {region}"] if region else [])]
+    return f"the log of its containers says why: {' '.join(words)} --severity ERROR"
 
 
 def _print(content: bytes) -> None:

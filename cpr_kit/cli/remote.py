@@ -8,17 +8,19 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from cpr_kit.cli import options, terminal
-from cpr_kit.errors import UsageError
+from cpr_kit.errors import ConfigError, UsageError, kind
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from cpr_kit.config import Config
     from cpr_kit.deploy.apply import Outcome
     from cpr_kit.deploy.many import Results
 
@@ -58,6 +60,58 @@ canary: options.Decorator[Any] = click.option(
     callback=_percent,
     help="What the new version gets until it is judged, such as 10%; default: canary of [deploy].",
 )
+
+
+def project(folder: Path, given: Sequence[str], *, files: bool = False) -> Config:
+    """A project that is, or is to be, at Vertex AI; `given` are --region's. With `files`, its [[check]] files too.
+
+    What cpr.toml says is checked whole before credentials are asked for, and these before anything else: without them
+    whatever is asked first would be blamed. Raises ConfigError, LackingError.
+    """
+    from cpr_kit import check_files, serving_spec
+    from cpr_kit.config import Config
+    from cpr_kit.deploy.project import from_config
+    from cpr_kit.deploy.vertex.calls import Caller
+
+    config = Config.read(folder.resolve())
+    name = complete(config, given)
+    from_config.targets(config, serving_spec.of(config, name), regions=given, files=False)
+    if files:
+        check_files.check(config.folder, config.checks)
+    _ = Caller().credentials
+    return config
+
+
+def complete(config: Config, given: Sequence[str]) -> str:
+    """The image's name. All that a deployment cannot do without is asked for at once, with lines to copy."""
+    from cpr_kit.config import FILE
+
+    deploy, slug = config.deploy, _slug(config.folder.name)
+    region = next(iter((*given, *deploy.regions)), "us-central1")
+    least = (
+        ("image", "name", config.image.name, f'"{region}-docker.pkg.dev/my-project/serving/{slug}:1"'),
+        ("deploy", "project", deploy.project, '"my-project"'),
+        ("deploy", "regions", given or deploy.regions, f'["{region}"]'),
+        ("deploy", "endpoint", deploy.endpoint, f'"{slug}"'),
+    )
+    lacking = [(section, key, example) for section, key, value, example in least if not value]
+    if config.image.name and not lacking:
+        return config.image.name
+    lines = []
+    for section in dict.fromkeys(section for section, _, _ in lacking):
+        lines += [f"[{section}]", *(f"{key} = {example}" for each, key, example in lacking if each == section)]
+    path = config.folder / FILE
+    there = path.exists()
+    where = f"{path} lacks" if there else f"there is no {path}, and so no"
+    names = ", ".join(f"[{section}] {key}" for section, key, _ in lacking)
+    do = "write there" if there else "name the project's folder, or write there"
+    raise ConfigError("\n    ".join([f"{where} {names}; {do}, with your own names:", *lines]))
+
+
+def _slug(name: str) -> str:
+    """A folder's name as an image and an endpoint may have it."""
+    found = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    return found if found[:1].isalpha() else "my-model"
 
 
 def agreed(what: str, *, given: bool) -> None:
@@ -133,11 +187,17 @@ def working() -> Iterator[Progress]:
 def outcome(results: Results[Outcome], said: Callable[[Outcome], str], *, as_json: bool) -> None:
     """What came of each region; the exit code is that of the failures."""
     values: list[dict[str, Any]] = [
-        {"region": region, "changed": one.changed, "version": one.version, "endpoint": one.endpoint}
+        {
+            "region": region,
+            "changed": one.changed,
+            "version": one.version,
+            "endpoint": one.endpoint,
+            "lines": list(one.lines),
+        }
         for region, one in results.done.items()
     ]
     values += [
-        {"region": region, "error": {"type": type(error).__name__, "message": str(error)}}
+        {"region": region, "error": {"type": kind(error), "message": str(error)}}
         for region, error in results.failed.items()
     ]
     lines = [f"{region}: {said(one)}" for region, one in results.done.items()]

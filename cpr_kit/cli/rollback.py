@@ -29,9 +29,10 @@ def command(folder: Path, regions: tuple[str, ...], take_lease: bool, as_json: b
     """
     from cpr_kit.deploy import api
 
+    config = remote.project(folder, regions)
     try:
         with remote.working() as progress:
-            results = api.rollback(folder, regions=regions, take_lease=take_lease, progress=progress)
+            results = api.rollback(config, regions=regions, take_lease=take_lease, progress=progress)
     except api.RegionsFailed as error:
         results = error.results
     remote.outcome(results, _said, as_json=as_json)

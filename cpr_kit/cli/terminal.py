@@ -14,9 +14,10 @@ from typing import Any
 import click
 
 from cpr_kit.engine.progress import Steps
-from cpr_kit.errors import CprError
+from cpr_kit.errors import CprError, kind
 
 _LINE = 100
+_INTERRUPTED = 130
 
 
 def note(text: str) -> None:
@@ -32,7 +33,7 @@ def result(value: dict[str, Any], text: str, *, as_json: bool) -> None:
 def fail(error: CprError, *, as_json: bool) -> int:
     """Show an error; the exit code that belongs to it."""
     if as_json:
-        click.echo(json.dumps({"error": {"type": type(error).__name__, "message": str(error)}}))
+        click.echo(json.dumps({"error": {"type": kind(error), "message": str(error)}}))
     else:
         click.echo(f"{click.style('error:', fg='red', bold=True)} {error}", err=True)
     return error.exit_code
@@ -48,7 +49,13 @@ def ending(text: str) -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, end)
     try:
         yield
-    except (KeyboardInterrupt, SystemExit):
+    except KeyboardInterrupt:
+        if sys.stderr.isatty():  # the terminal's own ^C
+            click.echo("\r\x1b[K", err=True, nl=False)
+        note(text)
+        # Not as an interrupt: click would write an empty line after the last word.
+        raise SystemExit(_INTERRUPTED) from None
+    except SystemExit:
         note(text)
         raise
     finally:

@@ -54,11 +54,10 @@ def command(
     Example:
       cpr up iris --canary 10%
     """
-    from cpr_kit.config import Config
     from cpr_kit.deploy.plan_file import Plan
     from cpr_kit.engine.choose import choose
 
-    config = Config.read(folder.resolve())
+    config = remote.project(folder, regions, files=True)
     choice = choose(engine)
     terminal.note(choice.reason)
     failed: dict[str, CprError] = {}
@@ -69,19 +68,22 @@ def command(
         _show(plan, as_json=as_json)
         if plan.changes:
             remote.agreed(f"deploy {config.deploy.endpoint}", given=yes)
-    _deploy(config, plan, failed, regions, choice.engine, take_lease=take_lease, as_json=as_json)
+    exact = planned is not None
+    _deploy(config, plan, failed, regions, choice.engine, exact=exact, take_lease=take_lease, as_json=as_json)
 
 
 def _looked(
     config: Config, regions: tuple[str, ...], canary: int | None, engine: Engine
 ) -> tuple[Plan, dict[str, CprError]]:
     """The plan, of those regions that could be asked: the others keep nobody waiting."""
+    from cpr_kit.build import state
     from cpr_kit.deploy import api
     from cpr_kit.deploy.plan_file import Plan
 
+    source = state.read(config)
     try:
         with remote.working() as progress:
-            return api.plan(config, regions=regions, canary=canary, engine=engine, progress=progress), {}
+            return api.plan(config, regions=regions, canary=canary, source=source, engine=engine, progress=progress), {}
     except api.RegionsFailed as error:
         if not error.results.done:
             raise
@@ -104,6 +106,7 @@ def _deploy(
     regions: tuple[str, ...],
     engine: Engine,
     *,
+    exact: bool,
     take_lease: bool,
     as_json: bool,
 ) -> None:
@@ -114,6 +117,7 @@ def _deploy(
             results = api.up(
                 config,
                 plan=plan,
+                exact=exact,
                 regions=() if failed else regions,
                 engine=engine,
                 take_lease=take_lease,

@@ -44,7 +44,8 @@ from cpr_kit.deploy.vertex.logs import Entry, Query
 from cpr_kit.deploy.vertex.pace import Pace, PacedVertex
 from cpr_kit.engine.choose import choose
 from cpr_kit.engine.protocol import Engine
-from cpr_kit.errors import ConfigError, CprError, DeployError, UsageError
+from cpr_kit.errors import ConfigError, CprError, DeclinedError, UsageError
+from cpr_kit.source_state import SourceState, difference
 
 Project = Config | str | PathLike[str]
 """A project's folder, or what was read from it."""
@@ -77,14 +78,16 @@ def plan(
     canary: int | None = None,
     spec: ContainerSpec | None = None,
     engine: Engine | None = None,
+    source: SourceState | None = None,
     progress: Progress = many.silent,
 ) -> Plan:
     """What `up` would do, from what exists now. `canary` is the new version's percent at first, as in `up`.
 
-    `spec` is how the image is to be started; without it that is what cpr.toml and the image say. Raises ConfigError
-    before any call, LackingError, DeployError, and RegionsFailed for some of several regions.
+    `spec` is how the image is to be started; without it that is what cpr.toml and the image say. With `source`, the
+    folder's code now (`cpr_kit.build.state.read`), a warning says where the image was built from other code. Raises
+    ConfigError before any call, LackingError, DeployError, and RegionsFailed for some of several regions.
     """
-    work = _Work.of(project, regions, spec=spec, engine=engine)
+    work = _Work.of(project, regions, spec=spec, engine=engine, source=source)
     share = work.canary(canary)
     return Plan(regions=tuple(work.planned(share, progress).checked().done.values()), canary=share)
 
@@ -93,6 +96,7 @@ def up(
     project: Project,
     *,
     plan: Plan | None = None,
+    exact: bool = True,
     regions: Sequence[str] = (),
     canary: int | None = None,
     spec: ContainerSpec | None = None,
@@ -102,30 +106,37 @@ def up(
 ) -> Results[Outcome]:
     """Make each region what cpr.toml says: exactly what `plan` shows, and nothing where nothing is to do.
 
-    With a `plan` that was made before, nothing is done anywhere unless it still holds. One region's failure leaves the
-    others to finish; then RegionsFailed has what came of each, and the same call mends what failed.
+    With a `plan` that was made before, nothing is done anywhere unless it still holds. Where it need not be done
+    `exact`ly, and where there is none, what has changed since is told and the plan made again. A region that another
+    run is at work in fails with who that is. One region's failure leaves the others to finish; then RegionsFailed has
+    what came of each, and the same call mends what failed.
     """
     if plan is not None:
         regions = _same_regions(plan, regions)
         canary = _same_canary(plan, canary)
     work = _Work.of(project, regions, spec=spec, engine=engine)
     share = work.canary(canary)
-    planned = work.planned(share, progress)
-    if plan is not None:
+    planned = work.planned(share, progress, free=not take_lease)
+    exact = exact and plan is not None
+    if plan is not None and exact:
         check_holds(plan, tuple(planned.done.values()))
     lacking = {region for region, each in planned.done.items() if any(step.action == "push" for step in each.steps)}
     failed = {**planned.failed, **work.images.spread(planned.done, lacking, progress)}
     pace = Pace()
 
+    def shown(region: str) -> RegionPlan:
+        return (plan and plan.of(region)) or planned.done[region]
+
     def deploy(target: Target, report: Report, stop: Stop) -> Outcome:
         # Where the image was only now pushed, what exists is no longer what it was.
-        held = None if target.region in lacking else planned.done[target.region]
+        held = None if target.region in lacking else shown(target.region)
         vertex = PacedVertex(target, pace=pace, stop=stop, report=report)
         return apply.up(
             target,
             work.images.engine,
             vertex,
             planned=held,
+            exact=exact,
             canary_share=share,
             take_lease=take_lease,
             report=report,
@@ -171,11 +182,17 @@ def down(
 
 
 def status(
-    project: Project, *, regions: Sequence[str] = (), folder: bool = True, engine: Engine | None = None
+    project: Project,
+    *,
+    regions: Sequence[str] = (),
+    folder: bool = True,
+    engine: Engine | None = None,
+    source: SourceState | None = None,
 ) -> Status:
     """What serves in each region, and what drifts: between the regions, and from this `folder` unless told not to.
 
-    A region that cannot be asked has its `error` there; a folder that cannot be compared is a drift.
+    A region that cannot be asked has its `error` there; a folder that cannot be compared is a drift. With `source`, as
+    in `plan`, a warning says where the folder's image was built from other code.
     """
     wanted = _targets(project, regions)
 
@@ -185,25 +202,26 @@ def status(
 
     results = many.each(wanted, look)
     found = [
-        results.done.get(target.region)
-        or RegionStatus(region=target.region, display_name=target.endpoint, error=str(results.failed[target.region]))
-        for target in wanted
+        results.done.get(target.region) or statuses.unknown(target, results.failed[target.region]) for target in wanted
     ]
-    contents, why = _contents(project, regions, engine) if folder else ({}, "")
+    contents, edited, why = _contents(project, regions, engine, source) if folder else ({}, (), "")
     compared = statuses.compared(found, {target.region: target for target in wanted}, contents)
     if why:
         compared = tuple(
             replace(each, drift=(*each.drift, f"not compared with this folder: {why}")) for each in compared
         )
-    return Status(regions=compared)
+    return Status(regions=compared, warnings=edited)
 
 
-def _contents(project: Project, regions: Sequence[str], engine: Engine | None) -> tuple[dict[str, Contents], str]:
-    """What the folder would deploy now, or why that cannot be told."""
+def _contents(
+    project: Project, regions: Sequence[str], engine: Engine | None, source: SourceState | None
+) -> tuple[dict[str, Contents], tuple[str, ...], str]:
+    """What the folder would deploy now, where its image is not of its code, or why that cannot be told."""
     try:
-        return _Work.of(project, regions, engine=engine).contents(), ""
+        work = _Work.of(project, regions, engine=engine, source=source)
+        return work.contents(), work.edited, ""
     except CprError as error:
-        return {}, str(error)
+        return {}, (), str(error)
 
 
 def logs(
@@ -231,7 +249,10 @@ def logs(
     found = many.each(targets, find).checked().done
     if not any(found.values()):
         where = ", ".join(found)
-        raise DeployError(f'there is no endpoint "{targets[0].endpoint}" in {where}', "cpr status shows what exists")
+        raise DeclinedError(
+            f'there is no endpoint "{targets[0].endpoint}" in {where}',
+            "cpr up makes it; cpr status shows what there is",
+        )
     log = logging.Log(targets[0].project, found, Caller())
     return log.follow(query, stop) if follow else log.entries(query)
 
@@ -250,6 +271,8 @@ class _Work:
     targets: tuple[Target, ...]
     images: OneImage
     warnings: tuple[str, ...]
+    edited: tuple[str, ...] = ()
+    """That the folder's code is not what its image was built from."""
 
     @classmethod
     def of(
@@ -259,13 +282,17 @@ class _Work:
         *,
         spec: ContainerSpec | None = None,
         engine: Engine | None = None,
+        source: SourceState | None = None,
     ) -> _Work:
         config = _read(project)
         engine = engine or choose().engine
         known = spec or _spec(config, engine)
         targets = from_config.targets(config, known, regions=regions)
         warnings = () if spec else tuple(_assumed(config, engine))
-        return cls(config, targets, OneImage(engine, targets, known.image_uri), warnings)
+        images = OneImage(engine, targets, known.image_uri)
+        built = images.built() if source else None
+        line = difference(source, built) if source and built else ""
+        return cls(config, targets, images, warnings, (line,) if line else ())
 
     def canary(self, given: int | None) -> int:
         share = self.config.deploy.canary if given is None else given
@@ -273,11 +300,11 @@ class _Work:
             rules.check_canary(target, share)
         return share
 
-    def planned(self, share: int, progress: Progress) -> Results[RegionPlan]:
+    def planned(self, share: int, progress: Progress, *, free: bool = False) -> Results[RegionPlan]:
         def look(target: Target, report: Report, _stop: Stop) -> RegionPlan:
-            found = apply.plan(target, self.images.engine, _vertex(target, report), canary_share=share)
-            warnings = (*rules.check(target), *from_config.warnings(self.config, target), *self.warnings)
-            return replace(found, warnings=(*found.warnings, *warnings))
+            found = apply.plan(target, self.images.engine, _vertex(target, report), canary_share=share, free=free)
+            own = (*rules.check(target), *from_config.warnings(self.config, target), *self.warnings)
+            return replace(found, warnings=(*self.edited, *found.warnings, *own))
 
         return many.each(self.targets, look, progress)
 

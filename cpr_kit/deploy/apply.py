@@ -18,23 +18,26 @@ from cpr_kit.deploy.changes import (
     delete_candidate,
     delete_if_empty,
     end_unfinished,
+    endpoint_fields,
     give_back,
     settle_aliases,
     undeploy,
 )
 from cpr_kit.deploy.facts import LIVE, Facts
+from cpr_kit.deploy.lease import Lease, LeaseLost
 from cpr_kit.deploy.plan import RegionPlan, decide, first_share
+from cpr_kit.deploy.plan_file import differences
 from cpr_kit.deploy.predict import canary
 from cpr_kit.deploy.predict.asking import Answer, Asker
 from cpr_kit.deploy.resources import Endpoint, Version
 from cpr_kit.deploy.target import OURS, CheckRequest, Target
 from cpr_kit.deploy.traffic import ALL
 from cpr_kit.deploy.undo import Undo, undoing
-from cpr_kit.deploy.vertex import failures, logs, messages
+from cpr_kit.deploy.vertex import failures, logs
 from cpr_kit.deploy.vertex.calls import Report, silent
 from cpr_kit.deploy.vertex.client import Vertex
 from cpr_kit.engine.protocol import Engine
-from cpr_kit.errors import DeployError, RolledBack
+from cpr_kit.errors import DeclinedError, DeployError, RolledBack
 
 _LOG_LINES = 20
 
@@ -50,9 +53,21 @@ class Outcome:
     lines: tuple[str, ...] = ()
 
 
-def plan(target: Target, engine: Engine | None, vertex: Vertex, *, canary_share: int = 0) -> RegionPlan:
-    """What `up` would do. Raises LackingError, DeployError."""
-    return decide(target, observe.observe(target, engine, vertex), canary=canary_share)
+def plan(
+    target: Target, engine: Engine | None, vertex: Vertex, *, canary_share: int = 0, free: bool = False
+) -> RegionPlan:
+    """What `up` would do. Raises LackingError, DeployError; with `free`, DeclinedError where another run is at work."""
+    facts = observe.observe(target, engine, vertex)
+    if free:
+        lease.check_free(facts.endpoint)
+    return decide(target, facts, canary=canary_share, warnings=tuple(_warnings(facts, canary_share)))
+
+
+def _warnings(facts: Facts, canary_share: int) -> Iterator[str]:
+    if other := lease.holder(facts.endpoint):
+        yield f"another cpr is at work on the endpoint ({other.told}): what exists may change before this is done"
+    if canary_share and (facts.endpoint is None or not any(facts.endpoint.traffic.values())):
+        yield f"no other version serves yet to compare with: the canary of {canary_share} % is left out"
 
 
 def up(
@@ -61,19 +76,23 @@ def up(
     vertex: Vertex,
     *,
     planned: RegionPlan | None = None,
+    exact: bool = True,
     canary_share: int = 0,
     take_lease: bool = False,
     report: Report = silent,
 ) -> Outcome:
     """Make what the target says true: exactly the steps of `plan`, none where nothing is to do.
 
-    `planned` is refused when what exists has changed since. Raises RolledBack when the new version does not hold
-    (`canary`, the project's own checks): the old one then has all traffic again, and nothing of the new one is left.
+    `planned` is refused when what exists has changed since; unless it need not be done `exact`ly: then what has to be
+    done now is told and done. Raises RolledBack when the new version does not hold (`canary`, the project's own
+    checks): the old one then has all traffic again, and nothing of the new one is left. Raises LeaseLost, and has
+    changed nothing since, where another run has taken the endpoint over.
     """
     facts = observe.observe(target, engine, vertex)
+    if not take_lease:
+        lease.check_free(facts.endpoint)
     todo = decide(target, facts, canary=canary_share)
-    if planned is not None and planned.fingerprint != todo.fingerprint:
-        raise _outdated(target)
+    planned = _still(target, planned, todo, report, exact=exact)
     if not todo.changes:
         if facts.endpoint:
             lease.clear(vertex, facts.endpoint, report)
@@ -86,35 +105,59 @@ def up(
         )
     digest = observe.pushed(target, engine, report)
     facts = replace(facts, digest=digest, reference=observe.by_digest(target.image, digest))
-    run = _Run(target, vertex, facts, canary_share, report, planned)
+    run = _Run(target, vertex, facts, canary_share, report, planned, exact=exact)
     with undoing(report) as made:
         endpoint = run.endpoint(made)
         # The lease is held while the rest is taken back, too; an endpoint that goes needs none.
-        with lease.held(vertex, endpoint, report=report, take=take_lease), undoing(report) as run.undo:
-            version = run.all(endpoint)
+        with lease.held(vertex, endpoint, report=report, take=take_lease) as mine, undoing(report) as run.undo:
+            try:
+                version = run.all(endpoint, mine)
+            except LeaseLost:
+                run.undo.forget()
+                made.forget()
+                raise
     return Outcome(
         region=target.region, changed=True, version=str(version), endpoint=endpoint.name, lines=tuple(run.lines)
     )
 
 
-def _outdated(target: Target) -> DeployError:
-    return DeployError(
-        f"what exists in {target.region}, or what is wanted there, is no longer what the plan was made for",
-        "make a new one: cpr plan",
-    )
+def _still(
+    target: Target, planned: RegionPlan | None, now: RegionPlan, report: Report, *, exact: bool
+) -> RegionPlan | None:
+    """The plan that is to be done: what was `planned`, or what is to be done `now`. Raises DeclinedError."""
+    if planned is None or planned.fingerprint == now.fingerprint:
+        return planned
+    if exact:
+        raise DeclinedError(
+            f"what exists in {target.region}, or what is wanted there, is no longer what the plan was made for",
+            "make a new one: cpr plan",
+        )
+    report("what exists has changed since the plan was made; it was made again:")
+    for line in differences(planned, now):
+        report(f"  {line}")
+    return now
 
 
 class _Run:
     """The steps of one `up`, each of which may find its work done."""
 
     def __init__(
-        self, target: Target, vertex: Vertex, facts: Facts, share: int, report: Report, planned: RegionPlan | None
+        self,
+        target: Target,
+        vertex: Vertex,
+        facts: Facts,
+        share: int,
+        report: Report,
+        planned: RegionPlan | None,
+        *,
+        exact: bool,
     ) -> None:
         self.target = target
         self.vertex = vertex
         self.facts = facts
         self.share = share
         self.planned = planned if facts.endpoint is not None else None
+        self.exact = exact
         self.undo = Undo()
         self.lines: list[str] = []
         self._report = report
@@ -125,25 +168,26 @@ class _Run:
 
     def endpoint(self, undo: Undo) -> Endpoint:
         """The one that is there, or a new one. What another run makes meanwhile is not this run's to remove."""
-        found = self.facts.endpoint
+        found, vertex = self.facts.endpoint, self.vertex
         if found is not None:
             if known.is_ours(found) and known.live(self.target, self.facts) is None:
                 # A run that was killed has made it, and nothing has served from it yet.
-                undo.add(f"delete endpoint {found.id}", lambda: delete_if_empty(self.vertex, found))
+                undo.add(f"delete endpoint {found.id}", lambda: delete_if_empty(vertex, found))
             return found
         self.say(f"create endpoint {self.target.endpoint} ({self.target.kind})")
         labels = {**self.target.labels, OURS: self.target.endpoint}
-        endpoint, is_new = self.vertex.create_endpoint(self.target, labels)
+        endpoint, is_new = vertex.create_endpoint(self.target, labels)
         if is_new:
-            undo.add(f"delete endpoint {endpoint.id}", lambda: delete_if_empty(self.vertex, endpoint))
+            undo.add(f"delete endpoint {endpoint.id}", lambda: delete_if_empty(vertex, endpoint))
         return endpoint
 
-    def all(self, endpoint: Endpoint) -> Version:
+    def all(self, endpoint: Endpoint, mine: Lease) -> Version:
+        """From here on nothing is changed but under the lease."""
+        self._lease, self.vertex = mine, mine.vertex
         self.vertex.settle(endpoint.name, f"{self.vertex.parent}/models/{self.target.model}")
         self._look(endpoint)
         now = decide(self.target, self.facts, canary=self.share)  # another run may have changed what is possible
-        if self.planned is not None and self.planned.fingerprint != now.fingerprint:
-            raise _outdated(self.target)
+        _still(self.target, self.planned, now, self.say, exact=self.exact)
         self._change_endpoint(endpoint)
         self._end_unfinished(endpoint)
         self._remove_orphans()
@@ -173,11 +217,7 @@ class _Run:
             names.remove("client_connection_config")
 
         def write(one: Endpoint) -> Endpoint:
-            fields = {
-                "labels": {**one.labels, **self.target.labels},
-                "predict_request_response_logging_config": messages.request_logging(self.target),
-            }
-            return self.vertex.update_endpoint(one, {name: fields[name] for name in names})
+            return self.vertex.update_endpoint(one, endpoint_fields(self.target, one, names))
 
         if not names:
             return
@@ -235,12 +275,14 @@ class _Run:
         if source is None or digest is None or not self.target.staging:
             return source
         self.say(f"stage artifacts {source}")
+        self._lease.check()
         self.undo.add("delete the staged artifacts", self._remove_staged)
         return artifacts.stage(source, self._staging(), digest, self._report, region=self.target.region)
 
     def _remove_staged(self) -> None:
         """A version has a copy of its own, so what was staged for it has done its work."""
         if self.target.artifacts and self.target.staging and self.facts.artifacts:
+            self._lease.check()
             artifacts.remove_all(self._staging())
 
     def _deployed(self, endpoint: Endpoint, version: Version) -> str:
@@ -285,6 +327,8 @@ class _Run:
             old = {each.id: ALL for each in live[:1] if each.id != deployed_id}
         self.undo.add("give the traffic back", lambda: give_back(self.vertex, endpoint, old))
         share = first_share(self.target, self.share) if old else 0
+        if self.share and not old:
+            self.say(f"no canary: no other version serves that {version} could be compared with")
         if share:
             self.say(f"{share} % of the traffic to {version}")
             self._split(endpoint, traffic.with_share(old, deployed_id, share))
@@ -304,7 +348,7 @@ class _Run:
         except Exception:
             raise
         except BaseException:
-            self.say(f"stopped: {version} keeps {share} % of the traffic; cpr up goes on, cpr rollback ends it")
+            self.say(f"{version} keeps {share} % of the traffic; cpr rollback takes it back")
             raise
 
     def _split(self, endpoint: Endpoint, split: Mapping[str, int]) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, TypeVar
 
 from cpr_kit.deploy import facts as known
 from cpr_kit.deploy import lease, traffic
@@ -11,6 +11,7 @@ from cpr_kit.deploy.facts import LIVE, PREVIOUS, Facts
 from cpr_kit.deploy.resources import Deployed, Endpoint, Version
 from cpr_kit.deploy.target import Target
 from cpr_kit.deploy.traffic import ALL
+from cpr_kit.deploy.vertex import messages
 from cpr_kit.deploy.vertex.client import Vertex
 from cpr_kit.errors import DeployError
 
@@ -40,6 +41,19 @@ def changed(vertex: Vertex, endpoint: Endpoint, write: Callable[[Endpoint], _T])
         except exceptions.Aborted:
             continue
     raise DeployError(f"endpoint {endpoint.display_name} is changed all the time by others", "run it again")
+
+
+def endpoint_fields(target: Target, endpoint: Endpoint, names: Collection[str]) -> dict[str, Any]:
+    """What UpdateEndpoint has to write for these of `facts.endpoint_changes`; others' labels stay."""
+    fields: dict[str, Any] = {}
+    if "labels" in names:
+        gone = known.gone_labels(target, endpoint)
+        fields["labels"] = {**{k: v for k, v in endpoint.labels.items() if k not in gone}, **target.labels}
+        if known.may_describe(endpoint):
+            fields["description"] = known.label_mark(target)
+    if "predict_request_response_logging_config" in names:
+        fields["predict_request_response_logging_config"] = messages.request_logging(target)
+    return fields
 
 
 def end_unfinished(

@@ -54,48 +54,59 @@ def plan_down(target: Target, vertex: Vertex) -> RegionPlan:
 
 
 def down(target: Target, vertex: Vertex, *, take_lease: bool = False, report: Report = silent) -> Outcome:
-    """Undeploy the model, delete the endpoint and the versions that carry this kit's labels. Safe to run again."""
+    """Undeploy the model, delete the endpoint and the versions that carry this kit's labels. Safe to run again.
+
+    The outcome's lines name what has gone.
+    """
     endpoint = find(target, vertex)
-    changed = False
+    removed: list[str] = []
     if endpoint is not None:
-        with lease.held(vertex, endpoint, report=report, take=take_lease):
-            vertex.settle(endpoint.name)
-            changed = _emptied(target, vertex, endpoint, report)
+        with lease.held(vertex, endpoint, report=report, take=take_lease) as mine:
+            mine.vertex.settle(endpoint.name)
+            removed += _emptied(target, mine.vertex, endpoint, report)
         now = vertex.again(endpoint)
         if _goes(target, now) and not now.deployed:
+            lease.check_free(now)  # another run may have begun as soon as it was
             report(f"delete endpoint {endpoint.id}")
             vertex.delete_endpoint(endpoint)
-            changed = True
+            removed.append(f"endpoint {endpoint.id}")
             endpoint = None
-    _delete_doubles(target, vertex, endpoint, report)
+    removed += _delete_doubles(target, vertex, endpoint, report)
     vertex.settle(f"{vertex.parent}/models/{target.model}")
     for version in _in_order(target, vertex.versions(target.model)):
         report(f"delete {version}")
         vertex.delete_version(version)
-        changed = True
+        removed.append(f"model version {version}")
     if target.staging:
         artifacts.remove_all(f"{target.staging.rstrip('/')}/{target.endpoint}")
     return Outcome(
-        region=target.region, changed=changed, version="", endpoint=endpoint.name if endpoint is not None else ""
+        region=target.region,
+        changed=bool(removed),
+        version="",
+        endpoint=endpoint.name if endpoint is not None else "",
+        lines=tuple(removed),
     )
 
 
-def _delete_doubles(target: Target, vertex: Vertex, endpoint: Endpoint | None, report: Report) -> None:
+def _delete_doubles(target: Target, vertex: Vertex, endpoint: Endpoint | None, report: Report) -> list[str]:
     """Endpoints of the same name that two runs at once have made where they could not choose the id (psc)."""
+    removed = []
     for each in vertex.endpoints(target.endpoint):
         is_double = endpoint is None or each.id != endpoint.id
         if is_double and is_ours(each) and not each.deployed and LABEL not in each.labels:
             report(f"delete endpoint {each.id}")
             vertex.delete_endpoint(each)
+            removed.append(f"endpoint {each.id}")
+    return removed
 
 
-def _emptied(target: Target, vertex: Vertex, endpoint: Endpoint, report: Report) -> bool:
+def _emptied(target: Target, vertex: Vertex, endpoint: Endpoint, report: Report) -> list[str]:
     ours = [each for each in vertex.again(endpoint).deployed if each.model == target.model]
     # Those without traffic first: the last one may go with all of it, and is asked until then.
     for each in sorted(ours, key=lambda one: one.traffic):
         report(f"undeploy {each.version}")
         undeploy(vertex, endpoint, each.id)
-    return bool(ours)
+    return [f"deployed model {each.version}" for each in ours]
 
 
 def _goes(target: Target, endpoint: Endpoint) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from cpr_kit.contract import ContainerSpec
 from cpr_kit.deploy.resources import Deployed, Endpoint, Version
-from cpr_kit.deploy.target import OURS, Target
+from cpr_kit.deploy.target import OURS, Scale, Target
 
 IMAGE = "cpr-image"
 ARTIFACTS = "cpr-artifacts"
@@ -20,6 +20,7 @@ CANDIDATE = "candidate-"
 """What an alias begins with that a version has until it is live: one of its own, since an alias leaves who had it."""
 
 _DIGITS = 9 * 10**9
+_LABELS = re.compile(r"cpr up: labels (\S+(?:, \S+)*)")
 _MARK = re.compile(r"cpr up: endpoint (\S+), key ([0-9a-f]{32})")
 
 
@@ -51,7 +52,9 @@ def key(target: Target, facts: Facts) -> str | None:
     if facts.digest is None:
         return None
     spec = {**asdict(target.spec), "image_uri": facts.digest, "env": list(target.spec.env.items())}
-    return digest_of([spec, facts.artifacts])[:32]
+    if target.spec.liveness_probe is None:
+        del spec["liveness_probe"]  # what came later counts where it is said, or each old key would be another one
+    return digest_of([spec, facts.artifacts, *([target.explanation] if target.explanation else [])])[:32]
 
 
 def labels(target: Target, facts: Facts) -> dict[str, str]:
@@ -118,9 +121,15 @@ def unfinished(target: Target, facts: Facts) -> list[Version]:
 def deployed_id(target: Target, version: Version) -> str:
     """10 digits from the version and from all that a deployed model cannot change later (MutateDeployedModel)."""
     scale = target.scale
-    machine = [scale.machine_type, scale.accelerator_type, scale.accelerator_count, scale.spot]
+    machine: list[Any] = [scale.machine_type, scale.accelerator_type, scale.accelerator_count, scale.spot]
+    machine += [[name, value] for name, value in _later(scale).items() if value]
     parts = [str(version), key_of(target, version), machine, target.service_account, target.access_logging]
     return str(10**9 + int(digest_of(parts), 16) % _DIGITS)
+
+
+def _later(scale: Scale) -> dict[str, Any]:
+    """Of a machine what counts where it is said alone, so that what was deployed before keeps its id."""
+    return {"tpu_topology": scale.tpu_topology, "reservation": scale.reservation}
 
 
 def current(target: Target, facts: Facts) -> Deployed | None:
@@ -182,23 +191,53 @@ def orphans(target: Target, facts: Facts) -> list[Version]:
     return found
 
 
+def label_mark(target: Target) -> str:
+    """Our endpoint's description: which of its labels are from cpr.toml, so that others' stay when those go."""
+    return f"cpr up: labels {', '.join(sorted(target.labels))}" if target.labels else ""
+
+
+def gone_labels(target: Target, endpoint: Endpoint) -> set[str]:
+    """Those that were taken out of cpr.toml."""
+    found = _LABELS.fullmatch(endpoint.description)
+    return set(found[1].split(", ")) - set(target.labels) if found else set()
+
+
+def may_describe(endpoint: Endpoint) -> bool:
+    """Whether the description is free, or the kit's: one that somebody wrote stays."""
+    return not endpoint.description or _LABELS.fullmatch(endpoint.description) is not None
+
+
 def endpoint_changes(target: Target, endpoint: Endpoint) -> list[str]:
     """The names of the fields that UpdateEndpoint has to write."""
     found = []
-    if is_ours(endpoint) and any(endpoint.labels.get(name) != value for name, value in target.labels.items()):
+    differs = any(endpoint.labels.get(name) != value for name, value in target.labels.items())
+    if is_ours(endpoint) and (differs or gone_labels(target, endpoint)):
         found.append("labels")
-    logging = target.request_logging
-    if is_ours(endpoint) and endpoint.logging != ((logging.sampling_rate, logging.table) if logging else None):
+    if is_ours(endpoint) and not _logs_as_wanted(target, endpoint):
         found.append("predict_request_response_logging_config")
     if is_ours(endpoint) and target.inference_timeout_s and endpoint.inference_timeout_s != target.inference_timeout_s:
         found.append("client_connection_config")
     return found
 
 
+def _logs_as_wanted(target: Target, endpoint: Endpoint) -> bool:
+    """Vertex AI names the dataset and the table where cpr.toml does not (PredictRequestResponseLoggingConfig)."""
+    logging, has = target.request_logging, endpoint.logging
+    if logging is None or has is None:
+        return logging is None and has is None
+    return has[0] == logging.sampling_rate and f"{has[1]}.".startswith(f"{logging.table}.")
+
+
+def required(scale: Scale) -> int:
+    """The replicas that must answer; all that always run where nobody says it (DedicatedResources)."""
+    return scale.required_replicas or scale.min_replicas
+
+
 def same_scale(target: Target, deployed: Deployed) -> bool:
     """Whether all that MutateDeployedModel can change is as it is wanted."""
     wanted_scale, has = target.scale, deployed.scale
     same = (wanted_scale.min_replicas, wanted_scale.max_replicas) == (has.min_replicas, has.max_replicas)
+    same = same and required(wanted_scale) == required(has)
     metrics = dict(wanted_scale.autoscaling) == dict(has.autoscaling)
     return same and metrics and target.container_logging == deployed.container_logging
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from cpr_kit.deploy.many import Progress
-from cpr_kit.deploy.observe import image_digest
+from cpr_kit.deploy.observe import configured, image_digest
 from cpr_kit.deploy.registry.check import check
 from cpr_kit.deploy.registry.mirror import mirror
 from cpr_kit.deploy.registry.names import stays_in_engine
@@ -17,6 +17,8 @@ from cpr_kit.deploy.registry.remote import remote
 from cpr_kit.deploy.target import Target
 from cpr_kit.engine.protocol import Engine, Image
 from cpr_kit.errors import CprError
+from cpr_kit.prebuilt import catalogue
+from cpr_kit.source_state import Built
 
 
 class OneImage:
@@ -34,6 +36,16 @@ class OneImage:
     def engine(self) -> Engine:
         """The machine's own, with the image under every region's name. It is for looking, not for pushing."""
         return cast("Engine", _Named(self._own, {each.image for each in self._targets}, self._image))
+
+    def built(self) -> Built | None:
+        """What the image says of itself: the engine's, else the first registry's that has one. None: there is none."""
+        if self._own.image(self._source) is not None and self._image is not None:
+            return Built(labels=self._image.labels, created=self._image.created)
+        for name in dict.fromkeys((self._source, *(each.image for each in self._targets))):
+            with contextlib.suppress(CprError):  # who asks for the image itself says so
+                if found := configured(name):
+                    return found
+        return None
 
     def digests(self) -> Iterator[tuple[str, str | None]]:
         """By region, the image's digest in its registry: "" where it is not there yet, None if that is not known."""
@@ -71,7 +83,9 @@ class OneImage:
             mirror(self._source, target.image, report, engine=self._own)
 
     def _is_unnamed(self, target: Target) -> bool:
-        """Where images stay in the engine, the name is all that a region gets."""
+        """Where images stay in the engine, the name is all that a region gets; a prebuilt image is where it is."""
+        if catalogue.is_prebuilt(target.image):
+            return False
         own = self._own.image(target.image) if stays_in_engine(target.image) else self._image
         return self._image is not None and (own is None or own.id != self._image.id)
 

@@ -19,7 +19,7 @@ Progress = Callable[[str, str], None]
 """Takes a region, and one line about what is being done or waited for there. `print` is one."""
 
 _T = TypeVar("_T")
-_GRACE_S = 15.0
+_GRACE_S = 30.0
 _LOOK_S = 0.5
 
 

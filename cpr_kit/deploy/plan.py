@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -12,19 +13,22 @@ from cpr_kit.deploy.facts import (
     LIVE,
     Facts,
     current,
+    deployed_of,
     digest_of,
     endpoint_changes,
+    gone_labels,
     is_ours,
     made_for,
     orphans,
     outdated,
     previous,
+    required,
     same_scale,
     short,
     wanted,
 )
 from cpr_kit.deploy.lease import LABEL as LEASE
-from cpr_kit.deploy.resources import Deployed
+from cpr_kit.deploy.resources import Deployed, Endpoint
 from cpr_kit.deploy.target import Scale, Target
 from cpr_kit.deploy.traffic import ALL
 from cpr_kit.errors import DeployError
@@ -97,6 +101,8 @@ def fingerprint(target: Target, facts: Facts, canary: int) -> str:
         kept = {name: value for name, value in endpoint.labels.items() if name != LEASE}
         endpoint = replace(endpoint, etag="", labels=kept)
         endpoint = replace(endpoint, deployed=tuple(replace(d, available_replicas=None) for d in endpoint.deployed))
+    if target.artifacts and not target.artifacts.startswith("gs://"):
+        target = replace(target, artifacts="")  # what is in the folder counts, not where this clone of it lies
     return digest_of([asdict(target), asdict(replace(facts, endpoint=endpoint, last_took_s=None)), canary])[:32]
 
 
@@ -140,6 +146,7 @@ def _possible(target: Target, facts: Facts) -> None:
             "the kind of an endpoint cannot be changed",
             "name another endpoint in [deploy] endpoint, or delete this one: cpr down",
         )
+    _same_network(target, endpoint)
     if target.kind == "psa" and endpoint.deployed and current(target, facts) is None:
         # A private endpoint with VPC peering has one deployed model ("Choose an endpoint type").
         raise DeployError(
@@ -147,6 +154,34 @@ def _possible(target: Target, facts: Facts) -> None:
             f"it has {endpoint.deployed[0].version}",
             'cpr down, then cpr up (it does not serve in between); or kind = "psc", which takes several',
         )
+
+
+def _same_network(target: Target, endpoint: Endpoint) -> None:
+    """Neither can be changed later (Endpoint.network, "Use Private Service Connect endpoints")."""
+    if target.kind == "psa":
+        key, has, wants = "network", endpoint.network, target.network or ""
+        line = f'network = "{has}"'
+    else:
+        key, has, wants = "project_allowlist", _listed(endpoint.project_allowlist), _listed(target.project_allowlist)
+        line = f"project_allowlist = {json.dumps(endpoint.project_allowlist)}"
+    if has == wants or (target.kind == "psc" and _may_be_same(target.project_allowlist, endpoint.project_allowlist)):
+        return
+    raise DeployError(
+        f"endpoint {target.endpoint} in {target.region} has {f'the {key} {has}' if has else f'no {key}'}, and in "
+        f"cpr.toml it is {wants or 'none'}: it cannot be changed",
+        f"{f'write it as it is: {line}; or ' if has else ''}name another endpoint in [deploy] endpoint, or delete this "
+        "one: cpr down",
+    )
+
+
+def _may_be_same(ones: Sequence[str], others: Sequence[str]) -> bool:
+    """A project has an id and a number, and no document says which of them Vertex AI answers with."""
+    here, there = set(ones) - set(others), set(others) - set(ones)
+    return len(here) == len(there) and sum(map(str.isdigit, here)) == sum(not each.isdigit() for each in there)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(sorted(names))
 
 
 def _image_steps(target: Target, facts: Facts) -> Iterator[Step]:
@@ -165,7 +200,9 @@ def _endpoint_steps(target: Target, facts: Facts) -> Iterator[Step]:
         return
     changes = endpoint_changes(target, endpoint)
     if changes:
-        yield Step(action="change", what="endpoint", name=endpoint.id, reason=", ".join(changes), takes="seconds")
+        gone = gone_labels(target, endpoint) if "labels" in changes else set()
+        reason = ", ".join(changes) + (f" (without {', '.join(sorted(gone))})" if gone else "")
+        yield Step(action="change", what="endpoint", name=endpoint.id, reason=reason, takes="seconds")
     else:
         made = "" if is_ours(endpoint) else "made by others: it is used, and never deleted"
         yield Step(action="keep", what="endpoint", name=endpoint.id, reason=made)
@@ -192,14 +229,16 @@ def _difference(facts: Facts) -> str:
         return f"another image than {last}"
     if last.labels.get(ARTIFACTS, "") != short(facts.artifacts):
         return f"other artifacts than {last}"
-    return f"another start than {last} (variables, routes, ports, command or probes)"
+    return f"another start than {last} (variables, routes, ports, command, probes or explanation)"
 
 
 def _deployment_steps(target: Target, facts: Facts, canary: int) -> Iterator[Step]:
     now, old = current(target, facts), outdated(target, facts)
     name = str(wanted(target, facts) or f"{target.model}@new")
     if now is None:
-        machine = f"{target.scale.machine_type}, {replicas(target.scale)}"
+        before = deployed_of(facts, wanted(target, facts))
+        changes = ", ".join(_fixed_changes(target, before[0])) if before else ""
+        machine = f"{changes or target.scale.machine_type}, {replicas(target.scale)}"
         yield Step(action="deploy", what="deployed model", name=name, reason=machine, takes=_time(facts))
     elif not same_scale(target, now):
         changed = _scale_changes(target, now)
@@ -216,8 +255,34 @@ def _deployment_steps(target: Target, facts: Facts, canary: int) -> Iterator[Ste
     yield Step(action="shift", what="traffic", name=name, reason=f"{share} % -> {ALL} %", takes="seconds")
 
 
+def _fixed_changes(target: Target, now: Deployed) -> Iterator[str]:
+    """What a deployed model cannot change later, so that the version is deployed anew (MutateDeployedModel)."""
+    has, wants = now.scale, target.scale
+    pairs = (
+        ("machine", has.machine_type, wants.machine_type),
+        ("accelerators", _accelerators(has), _accelerators(wants)),
+        ("tpu_topology", has.tpu_topology, wants.tpu_topology),
+        ("spot", _yes(has.spot), _yes(wants.spot)),
+        ("reservation", ", ".join(has.reservation), ", ".join(wants.reservation)),
+        ("service_account", now.service_account, target.service_account),
+        ("access_logging", _yes(now.access_logging), _yes(target.access_logging)),
+    )
+    yield from (f"{name} {old or 'none'} -> {new or 'none'}" for name, old, new in pairs if (old or "") != (new or ""))
+
+
+def _accelerators(scale: Scale) -> str:
+    return f"{scale.accelerator_count} x {scale.accelerator_type}" if scale.accelerator_type else ""
+
+
+def _yes(value: bool) -> str:
+    return "on" if value else "off"
+
+
 def _scale_changes(target: Target, now: Deployed) -> str:
     changes = [f"{replicas(now.scale)} -> {replicas(target.scale)}"] * (replicas(now.scale) != replicas(target.scale))
+    has, wants = required(now.scale), required(target.scale)
+    all_of_them = (has, wants) == (now.scale.min_replicas, target.scale.min_replicas)
+    changes += [f"{has} -> {wants} of them required"] * (has != wants and not all_of_them)
     changes += ["autoscaling"] * (dict(now.scale.autoscaling) != dict(target.scale.autoscaling))
     changes += ["container_logging"] * (now.container_logging != target.container_logging)
     return ", ".join(changes)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cpr_kit.deploy.plan import RegionPlan, Step
-from cpr_kit.errors import DeployError, UsageError
+from cpr_kit.errors import DeclinedError, UsageError
 
 FORMAT = "cpr-plan/1"
 
@@ -42,12 +42,15 @@ class Plan:
         """Raises UsageError for what is no plan."""
         found = value.get("format") if isinstance(value, dict) else None
         if found != FORMAT:
-            raise UsageError(f"it is no plan of this cpr (format {found!r}, not {FORMAT!r})")
+            said = f'its format is "{found}"' if isinstance(found, str) else "it names no format"
+            raise UsageError(f'it is no plan of this cpr: {said}, and that of a plan is "{FORMAT}"')
         try:
             regions = tuple(RegionPlan.from_json(each) for each in value["regions"])
             canary = value["canary"]
-        except (KeyError, TypeError, AttributeError) as error:
-            raise UsageError(f"it is no whole plan: {error}") from error
+        except KeyError as error:
+            raise UsageError(f'it is no whole plan: "{error.args[0]}" is missing') from error
+        except (TypeError, AttributeError, ValueError) as error:
+            raise UsageError("it is no whole plan: something in it is not what cpr plan writes") from error
         if not regions or type(canary) is not int:
             raise UsageError("it is no whole plan: regions or canary are not there")
         return cls(regions=regions, canary=canary)
@@ -64,14 +67,17 @@ class Plan:
             return cls.from_json(json.loads(path.read_text("utf-8")))
         except OSError as error:
             raise UsageError(f"{path} cannot be read: {error.strerror}") from error
-        except ValueError as error:
-            raise UsageError(f"{path} is no plan: {error}; make one with cpr plan --out FILE") from error
+        except json.JSONDecodeError as error:
+            where = f"{path}, line {error.lineno}, column {error.colno}"
+            raise UsageError(f"{where}: this is no JSON ({error.msg}); make one with cpr plan --out FILE") from error
+        except ValueError as error:  # bytes that are no text, a number without end
+            raise UsageError(f"{path} is no plan; make one with cpr plan --out FILE") from error
         except UsageError as error:
             raise UsageError(f"{path}: {error}; make one with cpr plan --out FILE") from error
 
 
 def check_holds(old: Plan, new: Sequence[RegionPlan]) -> None:
-    """Raises DeployError where what exists, or what is wanted, is not what it was when the plan was made."""
+    """Raises DeclinedError where what exists, or what is wanted, is not what it was when the plan was made."""
     lines = [
         f"{region.region}: {line}"
         for region in new
@@ -79,7 +85,7 @@ def check_holds(old: Plan, new: Sequence[RegionPlan]) -> None:
         for line in differences(before, region)
     ]
     if lines:
-        raise DeployError(
+        raise DeclinedError(
             "\n".join(["the plan no longer holds; what has changed since it was made:", *lines]),
             "make a new one: cpr plan --out FILE",
         )

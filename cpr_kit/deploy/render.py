@@ -87,6 +87,7 @@ def status(status: Status, now: datetime | None = None) -> str:
     for region in status.regions:
         lines += [f"{region.region}: could not be asked: {region.error}"] if region.error else []
         lines += [f"{region.region}: drift: {line}" for line in region.drift]
+    lines += [f"warning: {warning}" for warning in status.warnings]
     return "\n".join(lines)
 
 

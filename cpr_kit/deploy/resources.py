@@ -64,6 +64,10 @@ class Endpoint:
     labels: Mapping[str, str] = field(default_factory=dict)
     deployed: tuple[Deployed, ...] = ()
     created: datetime | None = None
+    description: str = ""
+    """Of our own endpoints it says which labels are from cpr.toml: `facts.label_mark`."""
+    network: str = ""
+    project_allowlist: tuple[str, ...] = ()
     inference_timeout_s: int | None = None
     logging: tuple[float, str] | None = None
     """Sampling rate and table of request-response logging, where it is on."""

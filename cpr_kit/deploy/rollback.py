@@ -14,20 +14,24 @@ from cpr_kit.deploy.target import Target
 from cpr_kit.deploy.traffic import ALL
 from cpr_kit.deploy.vertex.calls import Report, silent
 from cpr_kit.deploy.vertex.client import Vertex
-from cpr_kit.errors import DeployError
+from cpr_kit.errors import DeclinedError
 
 
 def rollback(target: Target, vertex: Vertex, *, take_lease: bool = False, report: Report = silent) -> Outcome:
     """All traffic to the version with the alias `previous`. A second rollback returns to the one left now.
 
     While a new version is on its way (a canary that was cut off), back means to the live one: the new one is removed.
-    Raises DeployError where there is no endpoint, and where there is no version to return to.
+    Raises DeclinedError where there is no endpoint, and where there is no version to return to.
     """
     endpoint = find(target, vertex)
     if endpoint is None:
-        raise DeployError(f"there is no endpoint {target.endpoint} in {target.region}", "cpr status shows what exists")
+        raise DeclinedError(
+            f"there is no endpoint {target.endpoint} in {target.region}",
+            "cpr up makes it; cpr status shows what there is",
+        )
     check_alone(target, _facts(target, vertex, endpoint))
-    with lease.held(vertex, endpoint, report=report, take=take_lease):
+    with lease.held(vertex, endpoint, report=report, take=take_lease) as mine:
+        vertex = mine.vertex
         vertex.settle(endpoint.name, f"{vertex.parent}/models/{target.model}")
         facts = _facts(target, vertex, endpoint)
         live = known.live(target, facts)
@@ -56,7 +60,7 @@ def _facts(target: Target, vertex: Vertex, endpoint: Endpoint) -> Facts:
 def _previous(target: Target, facts: Facts) -> Version:
     found = next((each for each in facts.versions if PREVIOUS in each.aliases and known.key_of(target, each)), None)
     if found is None:
-        raise DeployError(
+        raise DeclinedError(
             f"{target.model} in {target.region} has no version before the live one",
             "cpr up deploys what the project holds now",
         )

@@ -10,6 +10,7 @@ from typing import Any
 from cpr_kit.deploy.facts import ARTIFACTS, IMAGE, LIVE, is_ours, made_for, short
 from cpr_kit.deploy.resources import Deployed, Endpoint, Version
 from cpr_kit.deploy.target import Target
+from cpr_kit.errors import CprError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,8 @@ class RegionStatus:
     """Versions of the model that are deployed nowhere, with their aliases."""
     drift: tuple[str, ...] = ()
     error: str = ""
+    exit_code: int = 0
+    """Of that error: 3 where something lacks here, 4 where Vertex AI refused."""
 
     @property
     def live(self) -> Serving | None:
@@ -69,15 +72,19 @@ class RegionStatus:
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
+    """`warnings` are about the folder itself: its code is not what its image was built from."""
+
     regions: tuple[RegionStatus, ...]
+    warnings: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
-        """Every region was asked, and nothing drifts."""
-        return not any(each.error or each.drift for each in self.regions)
+        """Every region was asked, nothing drifts, and the folder's image is of the folder's code."""
+        return not (self.warnings or any(each.error or each.drift for each in self.regions))
 
     def to_json(self) -> dict[str, Any]:
-        return {"passed": self.passed, "regions": [_value(each) for each in self.regions]}
+        regions = [_value(each) for each in self.regions]
+        return {"passed": self.passed, "warnings": list(self.warnings), "regions": regions}
 
 
 def of_region(target: Target, endpoint: Endpoint | None, versions: Sequence[Version]) -> RegionStatus:
@@ -96,6 +103,11 @@ def of_region(target: Target, endpoint: Endpoint | None, versions: Sequence[Vers
         serving=serving,
         idle=tuple(_idle(versions, serving)),
     )
+
+
+def unknown(target: Target, error: CprError) -> RegionStatus:
+    """Of a region that could not be asked."""
+    return RegionStatus(region=target.region, display_name=target.endpoint, error=str(error), exit_code=error.exit_code)
 
 
 def compared(

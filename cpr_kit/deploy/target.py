@@ -19,12 +19,15 @@ class Scale:
     machine_type: str = "n1-standard-2"
     accelerator_type: str | None = None
     accelerator_count: int = 0
+    tpu_topology: str | None = None
     min_replicas: int = 1
     max_replicas: int = 1
     required_replicas: int | None = None
     autoscaling: Mapping[str, int] = field(default_factory=dict)
     """Target by metric, the metric by its full name: "aiplatform.googleapis.com/prediction/online/cpu/utilization"."""
     spot: bool = False
+    reservation: tuple[str, ...] = ()
+    """("any",), ("none",), or full names; empty leaves it to Vertex AI (ReservationAffinity)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +61,8 @@ class Target:
     """A folder of this machine (absolute) or gs://..."""
     staging: str | None = None
     """gs://BUCKET[/PREFIX] in this region, for artifacts that lie on this machine or in another region."""
+    explanation: str | None = None
+    """The model's ExplanationSpec as JSON, in the one form that `project/explanation.py` writes."""
     scale: Scale = field(default_factory=Scale)
     service_account: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)

@@ -55,7 +55,9 @@ class Fleet:
 
         `logged`: what they write is at Cloud Logging too (DeployedModel.disable_container_logging).
         """
-        spec, liveness = containers.read(model.container_spec), containers.liveness(model.container_spec)
+        spec = containers.read(model.container_spec)
+        if not self.state.settings.liveness_probe:
+            spec = replace(spec, liveness_probe=None)
         if model.name:
             plan = {"model": model.name, "version": model.version_id}
             uri = managed_uri(self.state, plan) if model.artifact_uri else ""
@@ -69,7 +71,6 @@ class Fleet:
             timeout_s=spec.deployment_timeout_s or self.state.settings.deployment_timeout_s,
             extra_env=self._environment(deployment.project_number),
             logs=self.logs,
-            liveness_probe=liveness if self.state.settings.liveness_probe else None,
             said=self._recorder(model.name, deployment) if logged else _unheard,
         )
         ingested = self.state.store.value(f"image of {model.name}@{model.version_id}")

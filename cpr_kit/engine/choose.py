@@ -13,6 +13,7 @@ from cpr_kit.errors import ConfigError, LackingError
 
 AUTO = "auto"
 VARIABLE = "CPR_ENGINE"
+_PLAIN = "process: a process of this machine for each container, as --engine or CPR_ENGINE asks"
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def _docker(environ: Mapping[str, str]) -> Choice:
 
 
 def _process(environ: Mapping[str, str]) -> Choice:
-    return Choice(ProcessEngine(environ), "process: asked for")
+    return Choice(ProcessEngine(environ), _PLAIN)
 
 
 ENGINES: Mapping[str, Callable[[Mapping[str, str]], Choice]] = {"docker": _docker, "process": _process}

@@ -337,4 +337,6 @@ def _image(reference: str, attrs: Mapping[str, Any]) -> Image:
         ports=tuple(int(port.partition("/")[0]) for port in config.get("ExposedPorts") or ()),
         platform="/".join(part for part in parts if part),
         size=int(attrs.get("Size") or 0),
+        labels=dict(config.get("Labels") or {}),
+        created=str(attrs.get("Created") or ""),
     )

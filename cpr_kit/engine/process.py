@@ -15,6 +15,7 @@ import uuid
 import zipfile
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from cpr_kit.engine.protocol import Build, Image, Mount, Output, Run
 from cpr_kit.engine.reaper import guarded, make_folder, process_identity, reaper, remove_folder
 from cpr_kit.engine.store import Store
 from cpr_kit.errors import BuildError, ContainerError, LackingError
+from cpr_kit.source_state import LABEL
 
 _HOST_VARIABLES = (
     *("HOME", "USER", "LANG", "LC_ALL", "TMPDIR", "TZ", "LD_LIBRARY_PATH"),
@@ -70,7 +72,11 @@ class ProcessEngine:
         self._store.provide((_KIT, entries[_KIT]), lambda folder: _unpack(manifest.kit, folder))
         self._store.provide((_CODE, entries[_CODE]), lambda folder: _copy(manifest.code, folder))
         name = _name(build.tag)
-        self._store.write(name, _record(name, manifest, entries))
+        record = _record(name, manifest, entries)
+        before = self._store.read(name) or {}
+        if before.get("id") == record["id"]:  # the same image, as a container engine's cache would have it
+            record["created"] = before.get("created", record["created"])
+        self._store.write(name, record)
         self._store.prune(_ENTRY_KEPT_S, _RECORD_KEPT_S)
         output(f"image {name} is ready")
         image = self.image(build.tag)
@@ -88,6 +94,8 @@ class ProcessEngine:
             entrypoint=tuple(record["entrypoint"]),
             ports=tuple(record["ports"]),
             platform=_platform(),
+            labels={LABEL: f"sha256:{code}"} if (code := record["entries"].get(_CODE)) else {},
+            created=record.get("created", ""),
         )
 
     def tag(self, source: str, target: str) -> None:
@@ -364,7 +372,8 @@ def step(argv: list[str], output: Output, env: Mapping[str, str]) -> None:
 def _record(name: str, manifest: Manifest, entries: Mapping[str, str]) -> dict[str, Any]:
     said = {"env": dict(manifest.env), "entrypoint": list(manifest.entrypoint), "ports": list(manifest.ports)}
     identity = digest([repr(sorted(said.items())).encode(), *(key.encode() for key in entries.values())])
-    return {"name": name, "id": f"sha256:{identity}", **said, "entries": dict(entries)}
+    created = datetime.now(timezone.utc).isoformat()
+    return {"name": name, "id": f"sha256:{identity}", **said, "entries": dict(entries), "created": created}
 
 
 def _unpack(wheel: Path, folder: Path) -> None:

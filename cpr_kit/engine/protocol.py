@@ -27,7 +27,10 @@ class Build:
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
-    """An image that an engine has. `id` is its digest; `entrypoint`, `env` and `ports` are its defaults."""
+    """An image that an engine has. `id` is its digest; `entrypoint`, `env` and `ports` are its defaults.
+
+    `created` is when it was made, as RFC 3339 writes it; "" where the engine does not know.
+    """
 
     reference: str
     id: str
@@ -37,6 +40,8 @@ class Image:
     ports: tuple[int, ...] = ()
     platform: str = ""
     size: int = 0
+    labels: Mapping[str, str] = field(default_factory=dict)
+    created: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

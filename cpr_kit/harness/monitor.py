@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from cpr_kit.contract import PROBE_ATTEMPTS, PROBE_PERIOD_S, ContainerSpec, Launch
+from cpr_kit.contract import PROBE_ATTEMPTS, PROBE_PERIOD_S, ContainerSpec, Launch, Probe
 from cpr_kit.engine.protocol import Container
 from cpr_kit.errors import CprError
 from cpr_kit.harness import probes
@@ -61,12 +61,12 @@ class HealthMonitor:
         report: Callable[[str], None],
         period_s: float | None = None,
     ) -> None:
-        self.health = _initial(spec)
-        self.liveness = Health()
+        self.health = _initial(spec.health_probe)
+        self.liveness = _initial(spec.liveness_probe)
         self.restarts = 0
         self._container = container
         self._health_question = probes.health(container, spec, launch)
-        self._liveness_question = probes.liveness(container, hang_up_s=_HANG_UP_S)
+        self._liveness_question = probes.liveness(container, hang_up_s=_HANG_UP_S, probe=spec.liveness_probe)
         self._report = report
         self._period_s = period_s or (spec.health_probe.period_s if spec.health_probe else PROBE_PERIOD_S)
         self._stopped = threading.Event()
@@ -104,11 +104,10 @@ class HealthMonitor:
         self._report(f"the container is restarted ({self._liveness_question.name}: {misses} times {seen})")
         self._container.restart()
         self.restarts += 1
-        self.liveness = Health()
+        self.liveness = Health(misses_allowed=misses)
 
 
-def _initial(spec: ContainerSpec) -> Health:
-    probe = spec.health_probe
+def _initial(probe: Probe | None) -> Health:
     if probe is None:
         return Health()
     return Health(misses_allowed=probe.failure_threshold, answers_needed=probe.success_threshold)

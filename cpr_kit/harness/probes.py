@@ -126,11 +126,14 @@ def questions(container: Container, spec: ContainerSpec, launch: Launch) -> Iter
     if spec.startup_probe:
         named = _probe("startup probe", spec.startup_probe, container)
         yield replace(named, fatal_misses=spec.startup_probe.failure_threshold)
-    yield liveness(container)
+    yield liveness(container, probe=spec.liveness_probe)
     yield health(container, spec, launch)
 
 
-def liveness(container: Container, hang_up_s: float = 0.0) -> Question:
+def liveness(container: Container, hang_up_s: float = 0.0, *, probe: Probe | None = None) -> Question:
+    """The specification's own liveness probe, else a TCP connection."""
+    if probe is not None:
+        return _probe("liveness probe", probe, container)
     port = container.host_port
     return Question(
         name=f"liveness check (TCP connection to port {port})",
@@ -155,7 +158,7 @@ def health(container: Container, spec: ContainerSpec, launch: Launch) -> Questio
 
 def check_ports(spec: ContainerSpec) -> None:
     """Refuse probes of a port that is not published here: only the first one is."""
-    for name in ("startup_probe", "health_probe"):
+    for name in ("startup_probe", "health_probe", "liveness_probe"):
         probe: Probe | None = getattr(spec, name)
         if probe and not probe.exec and probe.port not in (None, spec.port):
             raise SpecError(f"{name} asks port {probe.port}; only the first port, {spec.port}, is reachable here")

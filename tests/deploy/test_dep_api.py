@@ -108,19 +108,21 @@ def test_a_plan_is_for_its_own_regions_and_canary(emulator, engine, config):  # 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("no json", "is no plan"),
+        ("no json", "line 1, column 1: this is no JSON"),
+        (b"\xff\xfe", "is no plan; make one"),
         ("[]", "it is no plan of this cpr"),
-        ('{"format": "cpr-plan/2"}', "format 'cpr-plan/2'"),
+        ('{"format": "cpr-plan/2"}', 'its format is "cpr-plan/2"'),
         ('{"format": "cpr-plan/1", "canary": 0, "regions": [{"region": "x"}]}', "it is no whole plan"),
         ('{"format": "cpr-plan/1", "canary": 0, "regions": []}', "regions or canary are not there"),
     ],
 )
 def test_what_is_no_plan_says_so(tmp_path, content, said):
     path = tmp_path / "a.plan"
-    path.write_text(content)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(UsageError) as caught:
         Plan.read(path)
     assert said in str(caught.value)
+    assert "codec" not in str(caught.value)
     assert "cpr plan --out" in str(caught.value)
 
 

@@ -3,6 +3,7 @@
 import os
 import socket
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
@@ -112,6 +113,29 @@ class TestFolder:
                 pass
             with pytest.raises(ConfigError, match="rename it"):
                 artifacts.digest(str(root))
+
+    def test_a_file_is_read_once_until_somebody_writes_it(self, local, monkeypatch):
+        """However many regions ask; and staging looks at the same files once more."""
+        monkeypatch.setattr(folder, "_SETTLED_NS", -1)
+        read = []
+        real = folder._read
+        monkeypatch.setattr(folder, "_read", lambda path: read.append(path.name) or real(path))
+        with ThreadPoolExecutor(3) as pool:
+            digests = set(pool.map(artifacts.digest, [str(local)] * 6))
+        assert len(digests) == 1
+        assert sorted(read) == ["a.txt", "b.txt", "model.joblib"]
+        (local / "a.txt").write_text("A")
+        assert artifacts.digest(str(local)) not in digests
+        assert sorted(read) == ["a.txt", "a.txt", "b.txt", "model.joblib"]
+
+    def test_a_file_that_was_written_a_moment_ago_is_not_taken_as_known(self, local, monkeypatch):
+        """It may be written again within one tick of the clock, and look the same."""
+        stamp = (local / "a.txt").stat()
+        monkeypatch.setattr(folder, "_stat", lambda path: (0, 0, 1, stamp.st_mtime_ns, stamp.st_ctime_ns))
+        monkeypatch.setattr(folder, "_SETTLED_NS", 3600 * 10**9)
+        before = artifacts.digest(str(local))
+        (local / "a.txt").write_text("A")
+        assert artifacts.digest(str(local)) != before
 
     def test_no_folder_is_said(self, local, tmp_path):
         (tmp_path / "empty").mkdir()

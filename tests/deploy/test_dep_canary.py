@@ -58,7 +58,7 @@ def test_right_answers(body):
         (b'{"predictions": [3]}', "expected 2 items, got 1"),
         (b'{"predictions": [3, 7], "metadata": 1}', "expected the keys"),
         (b"[3, 7]", "expected"),
-        (b"nonsense", "got b'nonsense'"),
+        (b"nonsense", 'got "nonsense"'),
     ],
 )
 def test_wrong_answers(body, words):
@@ -79,7 +79,7 @@ def test_other_content_is_compared_byte_by_byte():
     right = dataclasses.replace(answer(body=b"3\n"), content_type="text/csv; charset=utf-8")
     assert fault(check, right) == ""
     assert fault(check, dataclasses.replace(right, body=b"3.0\n"))
-    assert fault(check, dataclasses.replace(right, body=b"4\n")) == "check \"c\": expected b'3\\n', got b'4\\n'"
+    assert fault(check, dataclasses.replace(right, body=b"4\n")) == 'check "c": expected "3\\n", got "4\\n"'
 
 
 def test_any_200_will_do_where_nothing_is_expected():

@@ -25,11 +25,13 @@ project_allowlist = ["a", "b"]
 machine_type = "n1-standard-4"
 accelerator_type = "NVIDIA_TESLA_T4"
 accelerator_count = 1
+tpu_topology = "2x4"
 min_replicas = 2
 max_replicas = 4
 required_replicas = 1
 autoscaling = { cpu = 70, requests_per_minute = 1000 }
 spot = true
+reservation = ["projects/p/zones/us-central1-a/reservations/r"]
 service_account = "runner@my-project.iam.gserviceaccount.com"
 staging = "gs://my-models-{region}/iris"
 labels = { team = "flowers" }
@@ -40,6 +42,8 @@ inference_timeout = 120
 deployment_timeout = 1800
 startup_probe = { exec = ["cat", "/tmp/ready"], period_s = 5, failure_threshold = 60 }
 env = { MODE = "fast" }
+liveness_probe = { http_path = "/alive" }
+explanation = "explanation.json"
 keep_previous = true
 canary = 10
 
@@ -63,11 +67,13 @@ SECTION = DeploySection(
     machine_type="n1-standard-4",
     accelerator_type="NVIDIA_TESLA_T4",
     accelerator_count=1,
+    tpu_topology="2x4",
     min_replicas=2,
     max_replicas=4,
     required_replicas=1,
     autoscaling={"cpu": 70, "requests_per_minute": 1000},
     spot=True,
+    reservation=("projects/p/zones/us-central1-a/reservations/r",),
     service_account="runner@my-project.iam.gserviceaccount.com",
     staging="gs://my-models-{region}/iris",
     labels={"team": "flowers"},
@@ -78,6 +84,8 @@ SECTION = DeploySection(
     deployment_timeout=1800,
     startup_probe=Probe(exec=("cat", "/tmp/ready"), period_s=5.0, failure_threshold=60),
     health_probe=Probe(http_path="/ready", port=8081, http_headers={"X-Probe": "1"}),
+    liveness_probe=Probe(http_path="/alive"),
+    explanation="explanation.json",
     env={"MODE": "fast"},
     keep_previous=True,
     canary=10,
@@ -121,15 +129,15 @@ def test_every_key_is_documented():
     [
         ("regoins = []", 'key "regoins" is unknown; did you mean "regions"?'),
         ('region = "us-central1"', 'key "region" is unknown; write a list: regions = ["us-central1"]'),
-        ('regions = "us-central1"', "regions is 'us-central1'; it is a list of str"),
+        ('regions = "us-central1"', 'regions is "us-central1"; it is a list of strings: ["us-central1"]'),
         ("kind = 'private'", '"public" or "dedicated" or "psc" or "psa"'),
         ("min_replicas = -1", "min_replicas is -1; it is a whole number from 0 up"),
         ("max_replicas = 0", "max_replicas is 0; it is a whole number from 1 up"),
         ("canary = 100", "canary (CPR_DEPLOY_CANARY, --canary) is 100"),
-        ("canary = '10%'", "canary is '10%'; it is a whole number from 0 up"),
+        ("canary = '10%'", 'canary is "10%"; it is a whole number from 0 up'),
         ("autoscaling = { cpu = 60.5 }", "it is a table of whole numbers"),
         ("autoscaling = { cpu = true }", "it is a table of whole numbers"),
-        ("labels = { a = 1 }", "labels is {'a': 1}; it is a table of strings"),
+        ("labels = { a = 1 }", "labels is {a = 1}; it is a table of strings"),
         ("request_logging = { sampling_rate = 1 }", "[deploy] request_logging: table is missing"),
         ("request_logging = true", "[deploy] request_logging is not a table"),
         ("request_logging = { rate = 1 }", 'request_logging: key "rate" is unknown'),
@@ -146,6 +154,13 @@ def test_what_is_wrong_is_named(read, text, message):
     with pytest.raises(ConfigError) as error:
         read(f"[deploy]\n{text}")
     assert message in str(error.value)
+
+
+def test_one_reservation_need_not_be_a_list(read):
+    assert read('[deploy]\nreservation = "any"').reservation == ("any",)
+    assert read("", {"CPR_DEPLOY_RESERVATION": "none"}).reservation == ("none",)
+    with pytest.raises(ConfigError, match="reservation is 5; it is a list of strings"):
+        read("[deploy]\nreservation = 5")
 
 
 def test_the_environment_wins_over_the_file(read):
@@ -190,7 +205,8 @@ def test_googles_variable_stands_in_for_a_missing_project(read):
 def test_tables_have_no_variable():
     names = variables(DeploySection, PREFIX)
     assert names["min_replicas"] == "CPR_DEPLOY_MIN_REPLICAS"
-    tables = {"autoscaling", "labels", "request_logging", "startup_probe", "health_probe", "env", "canary_rules"}
+    tables = {"autoscaling", "labels", "request_logging", "startup_probe", "health_probe"}
+    tables |= {"liveness_probe", "env", "canary_rules"}
     assert set(DeploySection.__dataclass_fields__) - names.keys() == tables
 
 

@@ -97,7 +97,7 @@ def test_where_nothing_lacks_everything_is_looked_at_in_a_fixed_order(target, en
     details = {each.name: each.detail for each in made}
     assert "iris is free in us-central1" in details["endpoint"]
     assert "linux/amd64" in details["image"]
-    assert "1 files" in details["artifacts"]
+    assert "1 file, " in details["artifacts"]
     assert details["staging"] == f"gs://{bucket.name} lies in us-central1"
     assert "1 of the project's [[check]] requests" in details["local run"]
 

@@ -55,6 +55,23 @@ def test_the_digest_at_the_target_is_the_sources(source, target):
     assert lines == [f"{target.name('other/flower:2')} is there already: {manifest.digest}"]
 
 
+def test_a7_4_a_copy_is_by_digest_and_cpu_and_gpu_are_never_mixed_up(source, target):
+    made = {
+        kind: put(source.name(f"tensorflow/serving:2.5.4{kind}"), layers=(b"base", kind.encode() or b"cpu"))
+        for kind in ("", "-gpu")
+    }
+    copied = {
+        kind: mirror(
+            source.name(f"tensorflow/serving:2.5.4{kind}"),
+            target.name(f"my-docker-repo/tf_serving:{kind.strip('-') or 'cpu'}"),
+        )
+        for kind in made
+    }
+    assert copied[""].digest == made[""].digest == served_digest(target.name("my-docker-repo/tf_serving:cpu"))
+    assert copied["-gpu"].digest == made["-gpu"].digest == served_digest(target.name("my-docker-repo/tf_serving:gpu"))
+    assert copied[""].digest != copied["-gpu"].digest
+
+
 def test_an_index_comes_with_all_that_it_lists(source, target):
     index = put_index(source.name("team/several:1"))
     copied = mirror(source.name("team/several:1"), target.name("team/several:1"))

@@ -1,13 +1,15 @@
 """The decision: what is wanted against what exists. No calls are made."""
 
+import contextlib
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cpr_kit.contract import ContainerSpec
+from cpr_kit.contract import ContainerSpec, Probe
 from cpr_kit.deploy import facts as known
+from cpr_kit.deploy.changes import endpoint_fields
 from cpr_kit.deploy.facts import ARTIFACTS, CANDIDATE, IMAGE, LIVE, PREVIOUS, Facts
 from cpr_kit.deploy.lease import LABEL
 from cpr_kit.deploy.plan import RegionPlan, decide
@@ -180,7 +182,9 @@ def test_traffic_is_not_taken_from_models_of_others():
 def test_a_second_model_on_a_peered_network_is_refused():
     wanted = target(kind="psa", network="projects/1/global/networks/n")
     there = settled(wanted)
-    there = replace(there, endpoint=replace(there.endpoint, kind="psa"), digest="sha256:" + "cd" * 32)
+    there = replace(
+        there, endpoint=replace(there.endpoint, kind="psa", network=wanted.network), digest="sha256:" + "cd" * 32
+    )
     with pytest.raises(DeployError, match="takes one deployed model and no split"):
         decide(wanted, there)
 
@@ -192,6 +196,125 @@ def test_labels_and_logging_are_changed_on_our_own_endpoint_alone():
     assert (changed.action, changed.reason) == ("change", "labels, predict_request_response_logging_config")
     theirs = replace(there, endpoint=replace(there.endpoint, labels={}))
     assert next(step for step in decide(wanted, theirs).steps if step.what == "endpoint").action == "keep"
+
+
+def test_labels_that_were_taken_out_are_seen_by_the_endpoints_description():
+    wanted = target(labels={"team": "a"})
+    there = settled(wanted)
+    now = replace(
+        there.endpoint,
+        labels={OURS: "iris", "team": "a", "cost": "b", "theirs": "c"},
+        description=known.label_mark(target(labels={"team": "a", "cost": "b"})),
+    )
+    changed = next(step for step in decide(wanted, replace(there, endpoint=now)).steps if step.what == "endpoint")
+    assert (changed.action, changed.reason) == ("change", "labels (without cost)")
+    fields = endpoint_fields(wanted, now, ["labels"])
+    assert fields == {"labels": {OURS: "iris", "team": "a", "theirs": "c"}, "description": "cpr up: labels team"}
+    bare = endpoint_fields(target(), now, ["labels"])
+    assert bare == {"labels": {OURS: "iris", "theirs": "c"}, "description": ""}
+
+
+def test_a_description_of_others_is_kept():
+    wanted = target(labels={"team": "b"})
+    now = endpoint(labels={OURS: "iris", "team": "a"}, description="for the flower shop")
+    assert endpoint_fields(wanted, now, ["labels"]) == {"labels": {OURS: "iris", "team": "b"}}
+    assert known.endpoint_changes(target(), now) == []
+
+
+def test_required_replicas_are_changed_in_place_and_back():
+    wanted = target(scale=Scale(min_replicas=3, max_replicas=3, required_replicas=1))
+    assert not decide(wanted, settled(wanted)).changes
+    back = target(scale=replace(wanted.scale, required_replicas=3))
+    (step,) = [each for each in decide(back, settled(wanted)).steps if each.action != "keep"]
+    assert (step.action, step.reason) == ("change", "1 -> 3 of them required")
+    unsaid = target(scale=replace(wanted.scale, required_replicas=None))
+    assert not decide(back, settled(unsaid)).changes
+    more = target(scale=replace(wanted.scale, min_replicas=4, max_replicas=4, required_replicas=4))
+    (step,) = [each for each in decide(more, settled(unsaid)).steps if each.action != "keep"]
+    assert step.reason == "3 replicas -> 4 replicas"
+
+
+@pytest.mark.parametrize(
+    ("fields", "has", "message"),
+    [
+        ({"kind": "psa", "network": "projects/1/global/networks/b"}, {"network": "projects/1/global/networks/a"},
+         'it cannot be changed | write it as it is: network = "projects/1/global/networks/a"'),
+        ({"kind": "psc", "project_allowlist": ("b", "a")}, {"project_allowlist": ("a",)},
+         "has the project_allowlist a, and in cpr.toml it is a, b: it cannot be changed | write it as it is: "
+         'project_allowlist = ["a"]'),
+        ({"kind": "psc", "project_allowlist": ("a",)}, {}, "has no project_allowlist, and in cpr.toml it is a"),
+    ],
+)  # fmt: skip
+def test_what_an_endpoint_keeps_for_good_is_compared(fields, has, message):
+    there = facts(endpoint=endpoint(kind=fields["kind"], **has))
+    with pytest.raises(DeployError) as error:
+        decide(target(**fields), there)
+    assert message in str(error.value)
+    same = {key: tuple(reversed(value)) if isinstance(value, tuple) else value for key, value in fields.items()}
+    decide(target(**fields), facts(endpoint=endpoint(**same)))
+
+
+@pytest.mark.parametrize(
+    ("table", "has", "same"),
+    [
+        ("bq://p", "bq://p.logging_iris_1.request_response_logging", True),
+        ("bq://p.d", "bq://p.d.request_response_logging", True),
+        ("bq://p.d", "bq://p.d", True),
+        ("bq://p.d", "bq://p.d2.request_response_logging", False),
+        ("bq://p.d.t", "bq://p.d.other", False),
+    ],
+)
+def test_a_table_that_vertex_ai_has_named_is_no_change(table, has, same):
+    wanted = target(request_logging=RequestLogging(sampling_rate=0.5, table=table))
+    names = known.endpoint_changes(wanted, endpoint(logging=(0.5, has)))
+    assert names == ([] if same else ["predict_request_response_logging_config"])
+    assert known.endpoint_changes(wanted, endpoint(logging=(0.25, has)))
+    assert known.endpoint_changes(wanted, endpoint(logging=None))
+    assert known.endpoint_changes(target(), endpoint(logging=(0.5, has)))
+
+
+@pytest.mark.parametrize(
+    ("wants", "has", "refused"),
+    [
+        (("a", "22"), ("11", "b"), False),
+        (("a", "b"), ("22", "11"), False),
+        (("a", "b"), ("a", "11"), False),
+        (("a", "b"), ("a", "c"), True),
+        (("a", "1"), ("a", "2"), True),
+        (("a", "b"), ("11",), True),
+    ],
+)
+def test_a_project_s_number_may_stand_for_its_id(wants, has, refused):
+    there = facts(endpoint=endpoint(kind="psc", project_allowlist=has))
+    with pytest.raises(DeployError, match="cannot be changed") if refused else contextlib.nullcontext():
+        decide(target(kind="psc", project_allowlist=wants), there)
+
+
+@pytest.mark.parametrize(
+    ("scale", "reason"),
+    [
+        ({"machine_type": "n1-standard-4"}, "machine n1-standard-2 -> n1-standard-4, 1 replica"),
+        ({"accelerator_type": "NVIDIA_TESLA_T4", "accelerator_count": 2}, "accelerators none -> 2 x NVIDIA_TESLA_T4"),
+        ({"spot": True}, "spot off -> on"),
+        ({"reservation": ("any",)}, "reservation none -> any"),
+        ({"tpu_topology": "2x4"}, "tpu_topology none -> 2x4"),
+    ],
+)
+def test_what_a_deployed_model_cannot_change_deploys_it_anew_and_says_why(scale, reason):
+    step = next(
+        each for each in decide(target(scale=Scale(**scale)), settled(target())).steps if each.action == "deploy"
+    )
+    assert step.reason.startswith(reason)
+
+
+def test_what_came_later_changes_no_key_and_no_id_where_it_is_not_said():
+    """Or an upgrade of the kit would upload and deploy everything anew. These are of the kit before it."""
+    wanted = target()
+    assert known.key(wanted, facts()) == "99e284e6751d9b52164cc6ab91840b3e"
+    assert known.deployed_id(wanted, version(1, wanted)) == "7030790542"
+    probed = target(spec=replace(SPEC, liveness_probe=Probe(tcp=True)))
+    explained = target(explanation="{}")
+    assert len({known.key(each, facts()) for each in (wanted, probed, explained)}) == 3
 
 
 def test_orphans_are_what_never_went_live():

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cpr_kit.deploy.project import regions
+from cpr_kit.prebuilt import catalogue
 from cpr_kit.errors import ConfigError
 
 PATHS = st.from_regex(r"[a-z][a-z0-9-]{5,10}/[a-z]{1,8}/[a-z]{1,8}(/[a-z]{1,8})?(:[a-z0-9.]{1,8})?", fullmatch=True)
@@ -106,11 +107,11 @@ def test_only_a_regions_own_repository_has_a_region():
     ],
 )
 def test_prebuilt_images_are_at_the_nearest_of_three_hosts(region, host):
-    assert regions.prebuilt_host(region) == f"{host}-docker.pkg.dev"
+    assert catalogue.host(region) == f"{host}-docker.pkg.dev"
 
 
 def test_every_region_has_a_host_for_prebuilt_images():
-    hosts = {regions.prebuilt_host(region) for region in regions.REGIONS}
+    hosts = {catalogue.host(region) for region in regions.REGIONS}
     assert hosts == {"us-docker.pkg.dev", "europe-docker.pkg.dev", "asia-docker.pkg.dev"}
 
 

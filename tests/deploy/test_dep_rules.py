@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -7,14 +8,22 @@ from google.cloud.aiplatform_v1 import types
 
 from cpr_kit.contract import Probe
 from cpr_kit.deploy.project import machines
-from cpr_kit.deploy.project import rules
+from cpr_kit.deploy.project import rules, sizes
 from cpr_kit.deploy_config import CanaryRules, RequestLogging
 from cpr_kit.errors import ConfigError
 
+RESERVATION = "projects/my-project/zones/us-central1-a/reservations/r"
 TABLE = "bq://my-project.logs.iris"
 
 
+def explained(parameters=None, metadata=None, **of_input):
+    whole = {"inputs": {"age": of_input}, "outputs": {"scores": {}}}
+    parameters = parameters or {"sampledShapleyAttribution": {"pathCount": 5}}
+    return json.dumps({"parameters": parameters, "metadata": whole if metadata is None else metadata})
+
+
 def test_what_vertex_ai_takes_passes_without_a_warning():
+    assert rules.check(target(explanation=explained(inputBaselines=[0]))) == ()
     assert rules.check(target()) == ()
     assert rules.check(connected()) == ()
 
@@ -108,6 +117,13 @@ def test_a_psa_endpoint_has_one_model_and_no_logging_of_its_own(changes, message
         ({"machine_type": "e2-standard-4", "accelerator_type": "NVIDIA_TESLA_T4", "accelerator_count": 1}, "an n1 machine"),
         ({"machine_type": "n2-standard-4", "accelerator_type": "NVIDIA_B200", "accelerator_count": 1}, "it is a4-highgpu-8g"),
         ({"machine_type": "g2-standard-24", "accelerator_type": "NVIDIA_L4", "accelerator_count": 1}, "2 x NVIDIA_L4, not 1 x"),
+        ({"tpu_topology": "2x2"}, "machine_type n1-standard-2 has no TPU"),
+        ({"machine_type": "ct5lp-hightpu-4t", "tpu_topology": "2"}, 'it is written like "2x2"'),
+        ({"machine_type": "ct5lp-hightpu-4t", "tpu_topology": "1x1"}, "1 TPU chip, and machine_type ct5lp-hightpu-4t has 4"),
+        ({"reservation": ("all",)}, 'reservation is "all"; it is "any", "none", or a reservation\'s full name'),
+        ({"reservation": ("any", RESERVATION)}, 'reservation has "any" and 1 more'),
+        ({"reservation": (RESERVATION.replace("us-central1-a", "europe-west4-a"),)}, "is in europe-west4, and the model in"),
+        ({"reservation": ("reservations/r",)}, "projects/PROJECT/zones/ZONE/reservations/NAME"),
         ({"autoscaling": {"memory": 60}}, 'autoscaling has "memory", which is no metric'),
         ({"autoscaling": {"cpu": 101}}, "autoscaling cpu is 101; it is a percentage from 1 to 100"),
         ({"autoscaling": {machines.CPU: 0}}, "is 0; it is a percentage"),
@@ -129,6 +145,10 @@ def test_machines_and_their_number_are_checked(scale, message):
         {"machine_type": "n1-highmem-16", "accelerator_type": "NVIDIA_TESLA_V100", "accelerator_count": 8},
         {"machine_type": "g2-standard-24", "accelerator_type": "NVIDIA_L4", "accelerator_count": 2},
         {"machine_type": "a3-edgegpu-8g", "accelerator_type": "NVIDIA_H100_80GB", "accelerator_count": 8},
+        {"machine_type": "ct5lp-hightpu-4t", "tpu_topology": "4x4"},
+        {"machine_type": "tpu7x-standard-4t", "tpu_topology": "2x2x1"},
+        {"reservation": (RESERVATION, RESERVATION + "2")},
+        {"reservation": ("none",)},
         {"required_replicas": 1},
         {"max_replicas": 5, "autoscaling": {machines.REQUESTS: 1000, machines.CPU: 70}},
     ],
@@ -148,6 +168,9 @@ def test_machines_that_serve_pass(scale):
         ({"health_probe": Probe(tcp=True, http_headers={"a": "b"})}, "has http_headers, and no http_path"),
         ({"health_probe": Probe(http_path="ready")}, 'http_path is "ready"; a path starts with "/"'),
         ({"health_probe": Probe(http_path="/ready", port=70000)}, "port is 70000"),
+        ({"liveness_probe": Probe(tcp=True, timeout_s=0.5)}, "liveness_probe timeout_s is 0.5"),
+        ({"liveness_probe": Probe(tcp=True, success_threshold=2)}, "liveness_probe success_threshold is 2"),
+        ({"startup_probe": Probe(tcp=True, success_threshold=2)}, "startup_probe success_threshold is 2"),
     ],
 )  # fmt: skip
 def test_the_container_is_checked(spec, message):
@@ -176,6 +199,16 @@ def test_the_container_is_checked(spec, message):
             "an accelerator's duty cycle counts too",
         ),
         ({"scale": {"max_replicas": 3, "autoscaling": {machines.VLLM_WAITING: 5}}}, "vLLM containers alone"),
+        ({"scale": {"machine_type": "n1-standard-3"}}, "known are n1-standard-32, n1-standard-8, n1-standard-4"),
+        ({"scale": {"machine_type": "g2-standard-6"}}, "is none of the g2 machines that this kit knows"),
+        ({"scale": {"machine_type": "ct6e-standard-2t"}}, "is none of the ct6e machines that this kit knows"),
+        ({"explanation": explained(), "kind": "dedicated"}, "a dedicated endpoint does not explain"),
+        (
+            {"explanation": explained(parameters={"xraiAttribution": {}})},
+            "xraiAttribution, which goes by a model's gradients",
+        ),
+        ({"explanation": explained(metadata={})}, "explanation has no metadata"),
+        ({"explanation": explained(modality="image", inputBaselines=[0])}, "explanation has modality in its inputs"),
         ({"image": "us-central1-docker.pkg.dev/my-project/serving/iris:latest"}, "name one: iris:1.0"),
         ({"image": "us-central1-docker.pkg.dev/my-project/serving/iris"}, "name one: iris:1.0"),
         ({"checks": ()}, "has no [[check]]"),
@@ -223,6 +256,13 @@ def test_metrics_are_those_of_the_api_and_the_sdk():
     source = Path(models.__file__).read_text()
     for name in (machines.GPU_UTILIZATION, machines.VLLM_CACHE, machines.VLLM_WAITING):
         assert name.rpartition("/")[2] in source
+
+
+def test_each_family_has_sizes_that_are_none_of_another():
+    for family in machines.FAMILIES:
+        known = sizes.of(family) or tuple(machines.BUILT_IN[family])
+        assert known
+        assert all(name.startswith(f"{family}-") for name in known)
 
 
 def test_metrics_have_short_names():

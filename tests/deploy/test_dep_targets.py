@@ -1,9 +1,12 @@
+import json
+import re
+
 import pytest
 
 from cpr_kit import serving_spec
 from cpr_kit.config import Config
 from cpr_kit.contract import ContainerSpec
-from cpr_kit.deploy.project import from_config
+from cpr_kit.deploy.project import explanation, from_config
 from cpr_kit.deploy.target import CheckRequest, Scale
 from cpr_kit.errors import ConfigError
 
@@ -87,6 +90,7 @@ def test_a_section_becomes_a_target(targets_of, config_of):
         accelerator_count=1,
         min_replicas=2,
         max_replicas=4,
+        required_replicas=2,
         autoscaling={CPU: 70},
     )
     assert found.spec.env == {"A": "1", "B": "3", "C": "4"}
@@ -105,6 +109,68 @@ def test_several_regions_have_the_image_and_the_bucket_of_their_own(targets_of):
     for each in found:
         assert each.image == each.spec.image_uri == f"{each.region}-docker.pkg.dev/my-project/serving/iris:1"
         assert each.staging == f"gs://my-models-{each.region}/iris"
+
+
+def test_each_of_several_regions_takes_its_own_reservations(targets_of):
+    names = [f"projects/p/zones/{region}-b/reservations/r" for region in ("us-central1", "europe-west4", "asia-east1")]
+    found = targets_of(f"{THREE}reservation = {names}")
+    assert [each.scale.reservation for each in found] == [(name,) for name in names]
+    assert [each.scale.reservation for each in targets_of(f"{THREE}reservation = 'any'")] == [("any",)] * 3
+    with pytest.raises(ConfigError, match="has none in asia-east1, only in europe-west4, us-central1; name one"):
+        targets_of(f"{THREE}reservation = {names[:2]}")
+
+
+EXPLANATION = {
+    "parameters": {"sampled_shapley_attribution": {"path_count": 10}},
+    "metadata": {"inputs": {"age": {"input_baselines": [0]}, "income": {}}, "outputs": {"scores": {}}},
+}
+
+
+def test_an_explanation_is_the_same_however_its_file_is_written(targets_of, config_of):
+    file = config_of("").folder / "explanation.json"
+    text = ONE + "explanation = 'explanation.json'"
+    file.write_text(json.dumps(EXPLANATION))
+    (found,) = targets_of(text)
+    camel = json.dumps(EXPLANATION, indent=1).replace("sampled_shapley_attribution", "sampledShapleyAttribution")
+    file.write_text(camel.replace("path_count", "pathCount").replace("input_baselines", "inputBaselines"))
+    assert targets_of(text)[0].explanation == found.explanation
+    spec = explanation.message(found.explanation)
+    assert spec.parameters.sampled_shapley_attribution.path_count == 10
+    assert {name: list(each.input_baselines) for name, each in spec.metadata.inputs.items()} == {
+        "age": [0.0],
+        "income": [],
+    }
+    assert list(spec.metadata.outputs) == ["scores"]
+    assert targets_of(text, files=False)[0].explanation is None
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read: No such file"),
+        ("{", "which is no JSON: "),
+        ("[]", "which holds no JSON object"),
+        ("{}", "name no method; known are sampledShapleyAttribution, integratedGradientsAttribution"),
+        ({"parameter": {}}, ": parameter is unknown (known are parameters, metadata)"),
+        ({"parameters": {"sampledShapley": {}}}, ": sampledShapley is unknown (known are sampledShapleyAttribution"),
+        ({"parameters": {"sampledShapleyAttribution": {"pathCount": "many"}}}, ": pathCount has a value of another kind"),
+        ({"parameters": {"sampledShapleyAttribution": {}}}, "whose pathCount is 0; it is 1 to 50"),
+        ({"parameters": {"sampledShapleyAttribution": {"pathCount": 51}}}, "whose pathCount is 51"),
+        ({**EXPLANATION, "metadata": {"outputs": {"a": {}}}}, "has no inputs"),
+        ({**EXPLANATION, "metadata": {"inputs": {"a": {}}}}, "has 0 outputs; it is one"),
+        ({**EXPLANATION, "metadata": {"inputs": {"a": {}}, "outputs": {"a": {}, "b": {}}}}, "has 2 outputs"),
+        ({**EXPLANATION, "metadata": [{}]}, "metadata"),
+    ],
+)  # fmt: skip
+def test_what_is_no_explanation_is_said(targets_of, config_of, content, message):
+    if content is not None:
+        text = content if isinstance(content, str) else json.dumps(content)
+        (config_of("").folder / "why.json").write_text(text)
+    with pytest.raises(ConfigError) as error:
+        targets_of(ONE + "explanation = 'why.json'")
+    assert "[deploy] explanation (CPR_DEPLOY_EXPLANATION) names why.json" in str(error.value)
+    assert message in str(error.value)
+    assert not re.search(r"'\w+' object|invalid literal|Traceback", str(error.value))
 
 
 def test_some_of_several_regions_may_be_asked_for(targets_of):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import os
 import stat
+import threading
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +20,8 @@ LEFT_OUT = ("__pycache__", ".DS_Store")
 """Written by Python and by macOS as they look at a folder: with them each look would make new artifacts."""
 _PIECE = 1 << 20
 _MAX_NAME = 1024
+_SETTLED_NS = 2 * 10**9
+"""A file that was written this shortly before it was read may be written again within one tick of its clock."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +35,26 @@ class File:
     crc32c: str
 
 
+@dataclass(frozen=True)
+class _Content:
+    size: int
+    sha256: str
+    crc32c: str
+
+
+_known: dict[Path, tuple[tuple[int, ...], _Content]] = {}
+"""What files held when they were read, with what the system said of them then: several regions read them once."""
+_reading = threading.Lock()
+
+
 def files(folder: Path) -> Iterator[File]:
-    """Sorted by name, each read once. Raises ConfigError for what cannot be artifacts."""
+    """Sorted by name. A file is read once by a program, as long as nobody writes it.
+
+    Raises ConfigError for what cannot be artifacts.
+    """
     for name, path in walk(folder):
-        yield _read(name, path)
+        held = _content(path)
+        yield File(name, path, held.size, held.sha256, held.crc32c)
 
 
 def digest(found: Iterable[File]) -> str:
@@ -100,12 +121,36 @@ def _named(name: str, path: Path) -> None:
     try:
         size = len(name.encode())
     except UnicodeEncodeError as error:
-        raise ConfigError(f"{os.fsencode(path)!r}: the name is not UTF-8, as an object's must be; rename it") from error
+        shown = os.fsencode(path).decode(errors="backslashreplace")
+        raise ConfigError(f'"{shown}": the name is not UTF-8, as an object\'s must be; rename it') from error
     if size > _MAX_NAME or "\n" in name or "\r" in name:
-        raise ConfigError(f"{str(path)!r}: an object's name has at most {_MAX_NAME} bytes and no line end; rename it")
+        shown = json.dumps(str(path), ensure_ascii=False)  # a line end is seen there
+        raise ConfigError(f"{shown}: an object's name has at most {_MAX_NAME} bytes and no line end; rename it")
 
 
-def _read(name: str, path: Path) -> File:
+def _content(path: Path) -> _Content:
+    with _reading:  # of several regions the first one reads; the others wait, and find it known
+        seen = _stat(path)
+        found = _known.get(path)
+        if found and found[0] == seen:
+            return found[1]
+        began = time.time_ns()
+        content = _read(path)
+        *_, modified, changed = seen
+        if _stat(path) == seen and began - max(modified, changed) > _SETTLED_NS:
+            _known[path] = (seen, content)
+        return content
+
+
+def _stat(path: Path) -> tuple[int, ...]:
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _read(path: Path) -> _Content:
     try:
         import google_crc32c
     except ImportError as error:
@@ -120,4 +165,4 @@ def _read(name: str, path: Path) -> File:
                 size += len(piece)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    return File(name, path, size, whole.hexdigest(), base64.b64encode(crc.digest()).decode())
+    return _Content(size, whole.hexdigest(), base64.b64encode(crc.digest()).decode())

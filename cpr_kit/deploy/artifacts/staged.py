@@ -18,7 +18,7 @@ from typing import Any
 from cpr_kit.deploy.artifacts import folder as folders
 from cpr_kit.deploy.registry.progress import Progress, megabytes
 from cpr_kit.deploy.vertex.calls import Report, silent
-from cpr_kit.errors import ConfigError, DeployError, MissingExtra
+from cpr_kit.errors import ConfigError, DeployError, DeployLacking, MissingExtra
 
 FOLDER = "cpr-kit/artifacts"
 _STAGED = re.compile(rf"gs://(?P<bucket>[^/]+)/(?P<prefix>(?:.+/)?{FOLDER}/[0-9a-f]{{64}}/)")
@@ -263,7 +263,7 @@ def _storage(bucket: str, region: str | None = None) -> Iterator[Any]:
         with contextlib.closing(storage.Client(project=None)) as client:
             yield client
     except exceptions.NotFound as error:
-        raise DeployError(
+        raise DeployLacking(
             f"there is no bucket gs://{bucket}",
             f"make it: gcloud storage buckets create gs://{bucket} --location={region or 'REGION'}",
         ) from error
@@ -274,7 +274,7 @@ def _storage(bucket: str, region: str | None = None) -> Iterator[Any]:
             "--member=user:YOU --role=roles/storage.objectAdmin",
         ) from error
     except google.auth.exceptions.GoogleAuthError as error:
-        raise DeployError(
+        raise DeployLacking(
             f"gs://{bucket} cannot be asked: {error}", "log in: gcloud auth application-default login"
         ) from error
     except (exceptions.GoogleAPIError, requests.RequestException) as error:

@@ -16,7 +16,7 @@ from cpr_kit.deploy.doctor import storage as doctor_storage
 from cpr_kit.deploy.project import rules
 from cpr_kit.deploy.target import Target
 from cpr_kit.deploy.vertex.rest import Google
-from cpr_kit.errors import CprError
+from cpr_kit.errors import CprError, LackingError, UsageError
 from cpr_kit.finding import Finding
 
 if TYPE_CHECKING:
@@ -24,6 +24,18 @@ if TYPE_CHECKING:
 
 Look = Callable[[], Iterable[Finding]]
 _AT_ONCE = 6
+_REMEDIES: dict[type[CprError], str] = {
+    UsageError: "mend that in cpr.toml, and look again",
+    LackingError: "get what is missing here, and look again",
+    CprError: "mend that, and look again",
+}
+"""For an error that brings no remedy of its own, by its kind, the narrowest first."""
+
+
+def refusal(name: str, error: CprError, otherwise: str) -> Finding:
+    """A finding that failed: the error's own remedy, where it brings one, or another."""
+    cause, _, remedy = str(error).partition(" | ")
+    return Finding(name, False, cause, remedy or otherwise)
 
 
 def findings(
@@ -45,9 +57,7 @@ def findings(
         google = google or Google.default()
         google.renew()
     except CprError as error:
-        yield Finding(
-            "credentials", False, str(error), "log in, or give GOOGLE_APPLICATION_CREDENTIALS a key or a file"
-        )
+        yield refusal("credentials", error, "log in: gcloud auth application-default login")
         yield Finding.noted("Vertex AI", "neither it nor the buckets were asked: there are no credentials")
         looks = doctor_image.looks(target, engine, image)
     else:
@@ -69,7 +79,7 @@ def _rules(target: Target) -> Iterator[Finding]:
     try:
         warnings = rules.check(target)
     except CprError as error:
-        yield Finding("rules", False, str(error), "mend that in cpr.toml")
+        yield refusal("rules", error, "mend that in cpr.toml")
         return
     where = f"{target.endpoint} in {target.region} of {target.project}"
     yield Finding("rules", True, f"{where}: {target.kind} endpoint, {target.scale.machine_type}")
@@ -90,6 +100,5 @@ def _looked(named: tuple[str, Look]) -> list[Finding]:
     try:
         found.extend(look())
     except CprError as error:
-        cause, _, remedy = str(error).partition(" | ")
-        found.append(Finding(name, False, cause, remedy))
+        found.append(refusal(name, error, _REMEDIES[next(each for each in _REMEDIES if isinstance(error, each))]))
     return found

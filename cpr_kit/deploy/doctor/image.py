@@ -74,7 +74,7 @@ def local_run(target: Target, engine: Engine, image: str | None = None) -> Itera
     except (CprError, ValueError) as error:
         yield Finding(_NAME, False, str(error), f"cpr run {name} shows its log; cpr check {name} asks it the same")
         return
-    yield from _of_checks(found, len(target.checks))
+    yield from _of_checks(found, len(target.checks), name)
 
 
 def _answers(port: int, spec: ContainerSpec) -> Finding:
@@ -82,11 +82,12 @@ def _answers(port: int, spec: ContainerSpec) -> Finding:
     return Finding(_NAME, True, f"the image starts, listens on port {port}, and is healthy; its routes are {routes}")
 
 
-def _of_checks(found: list[checks.Check], requests: int) -> Iterator[Finding]:
+def _of_checks(found: list[checks.Check], requests: int, name: str) -> Iterator[Finding]:
     """Each breach by itself; the rest in one line."""
     for check in found:
         if not check.passed:
-            yield Finding(f"{_NAME}: {check.name}", False, check.detail, f"rule: {check.rule}")
+            detail = f"{check.detail}; the rule: {check.rule}"
+            yield Finding(f"{_NAME}: {check.name}", False, detail, f"mend that, build again; cpr check {name} asks it")
     notes = sum(check.severity == "note" for check in found)
     asked = f"{requests} of the project's [[check]] requests" if requests else "none of the project's own requests"
     remedy = "" if requests else "add a [[check]] with request and expect to cpr.toml"

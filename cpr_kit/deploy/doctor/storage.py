@@ -53,7 +53,7 @@ def _of_this_machine(path: Path) -> Iterator[Finding]:
     """As an upload reads them. Raises ConfigError for no folder, an empty one, links out of it, special files."""
     files = folder.walk(path)
     size = sum(each.stat().st_size for _, each in files)
-    yield Finding("artifacts", True, f"{path}: {len(files)} files, {size / 1e6:.1f} MB")
+    yield Finding("artifacts", True, f"{path}: {len(files)} file{'s' * (len(files) != 1)}, {size / 1e6:.1f} MB")
 
 
 def _staging(target: Target, google: Google, uri: str) -> Iterator[Finding]:

@@ -276,3 +276,8 @@ def _notes(topology: Topology) -> Iterator[str]:
         )
     if topology.deployer is None:
         yield "the rights of whoever runs cpr push and cpr up are left out; --deployer MEMBER adds them"
+    elif topology.staging is None:
+        yield (
+            "the deployer's right to a staging bucket is left out, which cpr up copies artifacts to where [deploy] "
+            "names one; --staging gs://BUCKET adds it"
+        )

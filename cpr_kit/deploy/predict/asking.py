@@ -24,8 +24,8 @@ import orjson
 
 from cpr_kit.contract import MAX_BODY, EndpointKind
 from cpr_kit.deploy.resources import Endpoint
-from cpr_kit.deploy.vertex import calls
-from cpr_kit.errors import DeployError, LackingError, MissingExtra, PredictionError, UsageError
+from cpr_kit.deploy.vertex import calls, failures
+from cpr_kit.errors import DeclinedError, DeployLacking, LackingError, MissingExtra, PredictionError, UsageError
 
 if TYPE_CHECKING:
     import requests
@@ -77,7 +77,7 @@ class Answer:
             if isinstance(error, dict):
                 error = error.get("message")
             if error is not None:
-                return str(error)
+                return error if isinstance(error, str) else orjson.dumps(error).decode()
         return self.body.decode(errors="replace").strip() or "no message"
 
     def json(self) -> Any:
@@ -85,13 +85,13 @@ class Answer:
         self.check()
         reply = _parsed(self.body)
         if reply is None and self.body.strip() != b"null":
-            raise PredictionError(self.status, f"the answer is no JSON: {self.body[:200]!r}")
+            raise PredictionError(self.status, f"the answer is no JSON: {self.body[:200].decode(errors='replace')}")
         return reply
 
     def check(self) -> None:
-        """Raises PredictionError with the service's own words, DeployError where nobody was reached."""
+        """Raises PredictionError with the service's own words, DeployLacking where nobody was reached."""
         if self.status == UNREACHED:
-            raise DeployError(self.message, "look whether this machine reaches the endpoint's network, and try again")
+            raise DeployLacking(self.message, "look whether this machine reaches the endpoint's network, and try again")
         if not self.ok:
             raise PredictionError(self.status, self.message)
 
@@ -104,7 +104,7 @@ class Asker:
     which leads there. Behind https is a certificate that its server signed itself ("Use Private Service Connect
     endpoints"), so that for this host alone it is not verified, as the SDK does it.
 
-    Raises UsageError for an override that is lacking or is none, DeployError for an endpoint that has no address yet,
+    Raises UsageError for an override that is lacking or is none, DeclinedError for an endpoint that has no address yet,
     LackingError where there are no credentials.
     """
 
@@ -190,7 +190,7 @@ class Asker:
                 **self._options,
             )
         except exceptions.TransportError as error:
-            return _unreached(f"no token could be fetched: {error}", began)
+            return _unreached(f"no token could be fetched: {failures.innermost(error)}", began)
         except exceptions.GoogleAuthError as error:
             raise LackingError(
                 f"Google no longer takes these credentials ({error}); log in again: {_LOG_IN}"
@@ -201,7 +201,9 @@ class Asker:
             if _is_late(error):
                 words = f"{url} gave no answer within {wait_s:g} s"
                 return _none(_TIMEOUT, words, began)
-            return _unreached(f"{url} could not be reached, or closed the connection: {error}", began)
+            return _unreached(
+                f"{url} could not be reached, or closed the connection: {failures.innermost(error)}", began
+            )
         seconds = time.perf_counter() - began
         found = {name.lower(): value for name, value in response.headers.items()}
         return Answer(
@@ -255,7 +257,7 @@ def _base(endpoint: Endpoint, project: str, region: str, override: str | None) -
         return f"{_overridden(endpoint, override)}{path}"
     base = endpoint.address if endpoint.kind == "psa" else endpoint.dns and f"https://{endpoint.dns}{path}"
     if not base:
-        raise DeployError(
+        raise DeclinedError(
             f'endpoint "{endpoint.display_name}" in {region} has no address yet: nothing is deployed to it',
             "deploy a model first: cpr up",
         )
@@ -333,11 +335,11 @@ def _allow_self_signed(base: str) -> None:
 
 
 def _is_prediction(body: bytes, content_type: str) -> bool:
-    """:predict takes a JSON object with "instances" alone (PredictRequest)."""
+    """:predict takes a JSON object with "instances" and "parameters" alone: a signature's name would be lost there."""
     if content_type.partition(";")[0].strip().lower() != JSON:
         return False
     reply = _parsed(body)
-    return isinstance(reply, dict) and "instances" in reply
+    return isinstance(reply, dict) and "instances" in reply and "signature_name" not in reply
 
 
 def _is_late(error: requests.RequestException) -> bool:

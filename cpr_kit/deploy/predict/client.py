@@ -102,7 +102,8 @@ class RegionalClient:
             raise PredictionError(found.status, f"{found.answer.message} ({_told(found)})")
         reply = found.answer.json()
         if not isinstance(reply, dict) or not isinstance(reply.get("predictions"), list):
-            words = f'{found.region}: no JSON object with a list "predictions": {found.body[:200]!r}'
+            said = found.body[:200].decode(errors="replace")
+            words = f'{found.region}: no JSON object with a list "predictions": {said}'
             raise PredictionError(_OK, words)
         return RegionalPrediction(
             predictions=reply["predictions"],
@@ -148,7 +149,8 @@ class RegionalClient:
 
 def _check(regions: Sequence[str], near: str | None) -> None:
     if isinstance(regions, str) or not regions:
-        raise UsageError(f'regions is {regions!r}; give a list, such as ["us-central1", "europe-west4"]')
+        given = f'"{regions}"' if isinstance(regions, str) else "empty"
+        raise UsageError(f'regions is {given}; give a list, such as ["us-central1", "europe-west4"]')
     for region in regions:
         places.check(region)
     if len(set(regions)) < len(regions):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -56,11 +57,16 @@ def fault(check: CheckRequest, answer: Answer) -> str:
     expected, got = (_parsed(check.expected), _parsed(answer.body)) if is_json else (None, None)
     if expected is None or got is None:
         same = check.expected == answer.body
-        found = f"expected {_short(repr(check.expected))}, got {_short(repr(answer.body))}"
+        found = f"expected {_short(_text(check.expected))}, got {_short(_text(answer.body))}"
     else:
         words = difference(*_comparable(expected, got))
         same, found = words is None, _short(words or "")
     return "" if same else f'check "{check.name}": {found}'
+
+
+def _text(body: bytes) -> str:
+    """In quotes, as JSON has it: two texts may differ in a line's end alone."""
+    return json.dumps(body.decode(errors="replace"), ensure_ascii=False)
 
 
 def judge(new: Sequence[Sample], old: Sequence[Sample] | None, rules: CanaryRules) -> Verdict:

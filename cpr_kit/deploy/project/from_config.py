@@ -7,12 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from cpr_kit import check_files
 from cpr_kit.config import Config
 from cpr_kit.contract import MAX_BODY, ContainerSpec, EndpointKind, check_environment
-from cpr_kit.deploy.project import machines, regions, rules
+from cpr_kit.deploy.project import explanation, machines, regions, reservations, rules
 from cpr_kit.deploy.target import CheckRequest, Scale, Target
 from cpr_kit.deploy_config import DeploySection
 from cpr_kit.errors import ConfigError, SpecError
+from cpr_kit.prebuilt import catalogue, layout, tf_serving
 
 _PLACEHOLDER = "{region}"
 _PLATFORM = "linux/amd64"
@@ -35,12 +37,16 @@ def targets(
         raise ConfigError(f"[image] platform is {config.image.platform}; Vertex AI runs {_PLATFORM} alone")
     common = _common(config, spec)
     if files:
-        common = replace(common, artifacts=_artifacts(config), checks=_requests(config))
+        common = replace(
+            common, artifacts=_artifacts(config), checks=_requests(config), explanation=_explanation(config)
+        )
     if moves and files:
         _check_staging(common.staging)
     found = tuple(_in_region(common, region, moves=moves) for region in wanted)
     for target in found:
         rules.check(target)
+        if files:
+            _check_server(target)
         if deploy.canary and files:
             rules.check_canary(target, deploy.canary)
     return found
@@ -49,6 +55,14 @@ def targets(
 def warnings(config: Config, target: Target) -> tuple[str, ...]:
     """Where what [serve] says does not fit the endpoint; `rules.check` has the other warnings."""
     return tuple(_of_serving(config, target))
+
+
+def _check_server(target: Target) -> None:
+    """Whether a server that others wrote will find its model. Raises ConfigError, SpecError."""
+    if prebuilt := catalogue.parse(target.image):
+        layout.check(prebuilt, target.artifacts)
+    else:
+        tf_serving.check(target.spec, target.artifacts)
 
 
 def _regions(deploy: DeploySection, given: Sequence[str]) -> tuple[str, ...]:
@@ -110,13 +124,17 @@ def _check_staging(staging: str | None) -> None:
 
 
 def _in_region(common: Target, region: str, *, moves: bool) -> Target:
-    image = regions.in_region(common.image, region) if moves else common.image
+    if catalogue.is_prebuilt(common.image):
+        image = catalogue.in_region(common.image, region)
+    else:
+        image = regions.in_region(common.image, region) if moves else common.image
     staging = common.staging
     return replace(
         common,
         region=region,
         image=image,
         spec=replace(common.spec, image_uri=image),
+        scale=replace(common.scale, reservation=reservations.in_region(common.scale.reservation, region)),
         staging=staging.replace(_PLACEHOLDER, region).rstrip("/") if staging is not None else None,
     )
 
@@ -142,11 +160,15 @@ def _spec(deploy: DeploySection, spec: ContainerSpec) -> ContainerSpec:
         deployment_timeout_s=timeout or spec.deployment_timeout_s,
         startup_probe=deploy.startup_probe or spec.startup_probe,
         health_probe=deploy.health_probe or spec.health_probe,
+        liveness_probe=deploy.liveness_probe or spec.liveness_probe,
     )
 
 
 def _scale(deploy: DeploySection) -> Scale:
-    """Machines that come with GPUs have those without being asked; one GPU is attached where no number is given."""
+    """Machines that come with GPUs have those without being asked; one GPU is attached where no number is given.
+
+    Required replicas are those that always run where nobody says it (DedicatedResources.required_replica_count).
+    """
     accelerator, count = deploy.accelerator_type, deploy.accelerator_count
     fixed = machines.built_in(deploy.machine_type)
     if fixed is not None and accelerator is None and not count:
@@ -157,11 +179,13 @@ def _scale(deploy: DeploySection) -> Scale:
         machine_type=deploy.machine_type,
         accelerator_type=accelerator,
         accelerator_count=count or 0,
+        tpu_topology=deploy.tpu_topology,
         min_replicas=deploy.min_replicas,
         max_replicas=deploy.min_replicas if deploy.max_replicas is None else deploy.max_replicas,
-        required_replicas=deploy.required_replicas,
+        required_replicas=deploy.min_replicas if deploy.required_replicas is None else deploy.required_replicas,
         autoscaling=_metrics(deploy.autoscaling),
         spot=deploy.spot,
+        reservation=deploy.reservation,
     )
 
 
@@ -181,28 +205,42 @@ def _artifacts(config: Config) -> str | None:
         return uri
     path = os.path.abspath(Path(uri).expanduser())  # noqa: PTH100 - without "..", and links stay as they are named
     if not Path(path).is_dir():
-        raise ConfigError(f"[model] artifacts is {config.model.artifacts}, and {path} is no folder")
+        raise ConfigError(
+            f"[model] artifacts is {config.model.artifacts}, and {path} is no folder; "
+            "train the model first, or name another"
+        )
     return path
 
 
+def _explanation(config: Config) -> str | None:
+    name = config.deploy.explanation
+    if name is None:
+        return None
+    where = f"[deploy] explanation (CPR_DEPLOY_EXPLANATION) names {name}"
+    return explanation.read(_content(config.folder, name, where), where)
+
+
 def _requests(config: Config) -> tuple[CheckRequest, ...]:
+    check_files.check(config.folder, config.checks)
     return tuple(
         CheckRequest(
             name=check.request,
-            body=_content(config.folder, check.request),
+            body=_content(config.folder, check.request, f"[[check]] names {check.request}"),
             content_type=check.content_type,
-            expected=None if check.expect is None else _content(config.folder, check.expect),
+            expected=None
+            if check.expect is None
+            else _content(config.folder, check.expect, f"[[check]] names {check.expect}"),
         )
         for check in config.checks
     )
 
 
-def _content(folder: Path, name: str) -> bytes:
+def _content(folder: Path, name: str, where: str) -> bytes:
     try:
         return (folder / name).read_bytes()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise ConfigError(f"[[check]] names {name}, and {folder / name} cannot be read: {reason}") from error
+        raise ConfigError(f"{where}, and {folder / name} cannot be read: {reason}") from error
 
 
 def _suggested(folder: Path) -> str:

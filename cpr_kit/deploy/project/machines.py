@@ -8,9 +8,11 @@ SDK's Model.deploy.
 from __future__ import annotations
 
 import difflib
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
+from cpr_kit.deploy.project import sizes
 from cpr_kit.errors import ConfigError
 
 FAMILIES = (
@@ -18,6 +20,7 @@ FAMILIES = (
     *("g2", "g4", "a2", "a3", "a4", "a4x"),
     *("ct5lp", "ct6e", "tpu7x"),
 )
+TPUS = ("ct5lp", "ct6e", "tpu7x")
 ATTACHABLE: Mapping[str, tuple[int, ...]] = {
     "NVIDIA_TESLA_T4": (1, 2, 4),
     "NVIDIA_TESLA_P4": (1, 2, 4),
@@ -40,6 +43,7 @@ BUILT_IN: Mapping[str, Mapping[str, tuple[str, int]]] = {
     },
     "a3": {
         **{f"a3-highgpu-{gpus}g": ("NVIDIA_H100_80GB", gpus) for gpus in (1, 2, 4, 8)},
+        "a3-edgegpu-8g": ("NVIDIA_H100_80GB", 8),
         "a3-megagpu-8g": ("NVIDIA_H100_MEGA_80GB", 8),
         "a3-ultragpu-8g": ("NVIDIA_H200_141GB", 8),
     },
@@ -64,6 +68,8 @@ _OF_ACCELERATORS = (DUTY_CYCLE, GPU_UTILIZATION, VLLM_CACHE)
 _PUBSUB = "pubsub.googleapis.com/subscription/num_undelivered_messages"
 _MACHINE = re.compile(r"([a-z0-9]+)-[a-z0-9]+(-[a-z0-9]+)*")
 _WHOLE = 100
+_TOPOLOGY = re.compile(r"[1-9][0-9]{0,3}(x[1-9][0-9]{0,3}){1,2}")
+_CHIPS = re.compile(r".*-([0-9]+)t")
 
 
 def built_in(machine: str) -> tuple[str, int] | None:
@@ -113,6 +119,36 @@ def _check_accelerator(machine: str, family: str, accelerator: str, count: int) 
         raise ConfigError(
             f"[deploy] machine_type {machine} comes with {fixed[1]} x {fixed[0]}, not {count} x {accelerator}; "
             "leave accelerator_type and accelerator_count out"
+        )
+
+
+def check_topology(machine: str, topology: str | None) -> None:
+    """MachineSpec.tpu_topology: the chips of all hosts, such as 2x2x1; a machine's own are in its name, such as -4t."""
+    if topology is None:
+        return
+    if machine.partition("-")[0] not in TPUS:
+        raise ConfigError(
+            f'[deploy] tpu_topology is "{topology}", and machine_type {machine} has no TPU; {", ".join(TPUS)} have'
+        )
+    if not _TOPOLOGY.fullmatch(topology):
+        raise ConfigError(f'[deploy] tpu_topology is "{topology}"; it is written like "2x2" or "2x2x1"')
+    chips, own = math.prod(map(int, topology.split("x"))), _CHIPS.fullmatch(machine)
+    if own is not None and int(own[1]) and chips % int(own[1]):
+        raise ConfigError(
+            f'[deploy] tpu_topology is "{topology}", {chips} TPU chip{"s" * (chips > 1)}, and machine_type '
+            f"{machine} has {own[1]}: it is a multiple of those"
+        )
+
+
+def warnings(machine: str) -> Iterator[str]:
+    """Of a size that this kit does not know: Google adds some, so it may be right."""
+    family = machine.partition("-")[0]
+    known = tuple(BUILT_IN.get(family, ())) or sizes.of(family)
+    if known and machine not in known:
+        close = difflib.get_close_matches(machine, known, 3)
+        yield (
+            f"machine_type {machine} is none of the {family} machines that this kit knows; Vertex AI says at the "
+            f"deployment whether there is one; known are {', '.join(close or known)}"
         )
 
 

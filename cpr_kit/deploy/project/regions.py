@@ -153,15 +153,6 @@ def _regional(image: str, region: str) -> str:
     return image
 
 
-def prebuilt_host(region: str) -> str:
-    """Where the prebuilt images nearest to a region are: the hosts are us, europe and asia alone."""
-    own = region.partition("-")[0]
-    if own not in MULTI_REGIONS:
-        near = nearest(region, [each for each in REGIONS if each.partition("-")[0] in MULTI_REGIONS])
-        own = near[0].partition("-")[0]
-    return own + _HOST
-
-
 def nearest(region: str, among: Sequence[str]) -> list[str]:
     """Regions by their distance over the earth from `region`; equally far ones stay in the order given."""
     for each in (region, *among):

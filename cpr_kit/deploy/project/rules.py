@@ -1,7 +1,7 @@
 """What Vertex AI allows of a target, asked before any call: errors where it would refuse, warnings where it would not.
 
 The rules are those of "Choose an endpoint type", of the API's messages Endpoint, DeployedModel, DedicatedResources,
-ModelContainerSpec and Probe, and of CreateEndpointRequest and UploadModelRequest for ids.
+ModelContainerSpec and Probe (which becomes Kubernetes's), and of CreateEndpointRequest and UploadModelRequest for ids.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from itertools import chain
 
 from cpr_kit.contract import EndpointKind, Probe
-from cpr_kit.deploy.project import machines, regions
+from cpr_kit.deploy.project import explanation, machines, regions, reservations
 from cpr_kit.deploy.target import Scale, Target
 from cpr_kit.deploy_config import CanaryRules, RequestLogging
 from cpr_kit.errors import ConfigError
+from cpr_kit.prebuilt import catalogue
 
 FIXED_TIMEOUT_S = 60
 """How long a request to a shared or a psa endpoint may take."""
@@ -44,10 +45,12 @@ def check(target: Target) -> tuple[str, ...]:
     """Raises ConfigError for what Vertex AI would refuse; what it would take, but one may regret, is returned."""
     _check_names(target)
     regions.check(target.region)
-    regions.check_image(target.image, target.region)
+    if not catalogue.is_prebuilt(target.image):
+        regions.check_image(target.image, target.region)
     _check_kind(target)
     _check_artifacts(target)
     _check_scale(target.scale)
+    reservations.check(target.scale.reservation, target.region)
     _check_container(target)
     _check_labels(target)
     _check_canary_rules(target.canary)
@@ -182,6 +185,7 @@ def _check_artifacts(target: Target) -> None:
 
 def _check_scale(scale: Scale) -> None:
     machines.check(scale.machine_type, scale.accelerator_type, scale.accelerator_count)
+    machines.check_topology(scale.machine_type, scale.tpu_topology)
     if scale.min_replicas < 1:
         raise ConfigError(
             f"[deploy] min_replicas is {scale.min_replicas}; it is 1 at least: scaling to zero is in Vertex AI's "
@@ -204,9 +208,16 @@ def _check_container(target: Target) -> None:
     spec = target.spec
     if spec.shared_memory_size_mb is not None and spec.shared_memory_size_mb < 1:
         raise ConfigError(f"[image] shared_memory_mb is {spec.shared_memory_size_mb}; it is 1 at least")
-    for name, probe in (("startup_probe", spec.startup_probe), ("health_probe", spec.health_probe)):
-        if probe is not None:
-            _check_probe(f"[deploy] {name}", probe)
+    for name in ("startup_probe", "health_probe", "liveness_probe"):
+        probe: Probe | None = getattr(spec, name)
+        if probe is None:
+            continue
+        _check_probe(f"[deploy] {name}", probe)
+        if name != "health_probe" and probe.success_threshold != 1:
+            raise ConfigError(
+                f"[deploy] {name} success_threshold is {probe.success_threshold}; Kubernetes, whose probe it becomes, "
+                "takes 1 alone; of a health_probe it may be more"
+            )
 
 
 def _check_probe(name: str, probe: Probe) -> None:
@@ -258,6 +269,7 @@ def _check_canary_rules(canary: CanaryRules) -> None:
 
 
 def _warnings_of_scale(scale: Scale) -> Iterator[str]:
+    yield from machines.warnings(scale.machine_type)
     if scale.min_replicas == 1:
         yield (
             "min_replicas is 1: while that replica restarts, nothing answers"
@@ -278,11 +290,17 @@ def _warnings_of_scale(scale: Scale) -> Iterator[str]:
 
 def _warnings(target: Target) -> Iterator[str]:
     name, _, tag = target.image.rpartition("/")[2].partition(":")
-    if tag in {"", "latest"}:
+    if prebuilt := catalogue.parse(target.image):
+        yield from catalogue.warnings(prebuilt)
+    elif tag in {"", "latest"}:
         yield f'the image\'s tag is "latest", which does not tell one build from another; name one: {name}:1.0'
     if not target.checks:
         yield "cpr.toml has no [[check]]: what is deployed gets traffic without having answered a request"
     if target.kind == "psa":
         yield "a psa endpoint takes one model: a new version needs cpr down first, and nothing answers meanwhile"
+    if target.explanation is not None:
+        yield from explanation.warnings(target.explanation)
+        if target.kind != "public":
+            yield f"explanation is there, and a {target.kind} endpoint does not explain; kind public does"
     if not target.container_logging:
         yield "container_logging is off: where a container fails, there is no log that says why"

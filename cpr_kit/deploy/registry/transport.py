@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 
 from cpr_kit.deploy.registry import credentials
 from cpr_kit.deploy.registry.names import Name
+from cpr_kit.deploy.vertex import failures
 from cpr_kit.engine.registry import is_googles
-from cpr_kit.errors import MissingExtra, RegistryError
+from cpr_kit.errors import MissingExtra, RegistryError, RegistryLacking
 from cpr_kit.version import __version__
 
 if TYPE_CHECKING:
@@ -83,8 +84,14 @@ class Transport:
         return RegistryError(cause, "look at the name and at what the registry said")
 
     def unreachable(self, error: Exception) -> RegistryError:
-        return RegistryError(
-            f"{self.name.host} does not answer, or broke the connection: {_short(error)}",
+        """Where it was never reached, nothing was refused: this machine lacks the way there."""
+        import requests
+        from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ProxyError
+
+        never = (requests.exceptions.ProxyError, NewConnectionError, ConnectTimeoutError, ProxyError)
+        lacks = any(isinstance(each, never) for each in failures.reasons(error))
+        return (RegistryLacking if lacks else RegistryError)(
+            f"{self.name.host} does not answer, or broke the connection: {failures.innermost(error)}",
             f"look whether {self.name.host} can be reached from here, then run this again: what arrived is kept",
         )
 
@@ -146,7 +153,7 @@ class Transport:
             ways = f"gcloud auth configure-docker {host}, or gcloud auth application-default login"
         else:
             ways = f"docker login {host}"
-        return RegistryError(cause, f"log in: {ways}")
+        return (RegistryError if found.login is not None else RegistryLacking)(cause, f"log in: {ways}")
 
     def _rights(self) -> str:
         if not is_googles(f"{self.name.host}/"):
@@ -171,6 +178,7 @@ class Dropped(RegistryError):
 
     def __init__(self, error: RegistryError) -> None:
         Exception.__init__(self, str(error))
+        self.exit_code = error.exit_code
 
 
 def _session(*, local: bool) -> requests.Session:
@@ -226,16 +234,3 @@ def _said(response: requests.Response) -> str:
     except (ValueError, KeyError, TypeError, AttributeError):
         said, details = " ".join(response.text.split())[:300], []
     return " ".join([said or response.reason or "nothing said", *(f"[{detail[:300]}]" for detail in details)])
-
-
-def _short(error: Exception) -> str:
-    """The innermost reason: requests wraps urllib3's errors, which wrap the socket's."""
-    inner: Any = error
-    while isinstance(inner, Exception):
-        following = getattr(inner, "reason", None) or next(
-            (arg for arg in reversed(inner.args) if isinstance(arg, Exception)), None
-        )
-        if following is None or isinstance(following, str):
-            break
-        inner = following
-    return str(inner) or type(inner).__name__

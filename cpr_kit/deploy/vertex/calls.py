@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from cpr_kit.deploy.vertex import failures
-from cpr_kit.errors import CprError, LackingError, MissingExtra
+from cpr_kit.errors import CprError, DeployLacking, LackingError, MissingExtra
 
 Report = Callable[[str], None]
 """Takes one line about what is being done or waited for."""
@@ -24,6 +25,9 @@ _T = TypeVar("_T")
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _EVERY_S = 30.0
 _LOG_IN = "gcloud auth application-default login"
+
+# A token that gRPC cannot fetch is told as an error of the call; its own log would put a traceback before it.
+logging.getLogger("grpc._plugin_wrapping").addHandler(logging.NullHandler())
 
 
 def silent(_line: str) -> None:
@@ -96,8 +100,13 @@ class Caller:
     def _patiently(self, what: str, call: Callable[[], _T], means: Sequence[str]) -> _T:
         from google.api_core import exceptions, retry
 
+        said = ""
+
         def told(error: Exception) -> None:
-            self.report(f"{failures.brief(error)}; again: {what}")
+            nonlocal said
+            before, said = said, failures.brief(error)
+            if said != before:  # the same words for two minutes tell nothing new
+                self.report(f"{said}; again: {what}")
 
         passing = retry.if_exception_type(
             exceptions.ServiceUnavailable, exceptions.TooManyRequests, exceptions.GatewayTimeout, ConnectionError
@@ -105,7 +114,9 @@ class Caller:
         patience = self.patience
         policy = retry.Retry(
             # A quota for machines is 429 too, and does not pass.
-            predicate=lambda error: passing(error) and failures.explained(str(error)) is None,
+            predicate=lambda error: (
+                passing(error) and failures.explained(str(error)) is None and not failures.logged_out(error)
+            ),
             initial=patience.first_s,
             maximum=patience.longest_s,
             multiplier=2.0,
@@ -115,9 +126,17 @@ class Caller:
         try:
             return policy(call)()
         except exceptions.RetryError as error:
+            if failures.unreached(error.cause or error):
+                raise DeployLacking(
+                    f"Google does not answer here: could not {what}: {failures.brief(error.cause or error)}",
+                    f"{failures.NETWORK}; it was tried for {patience.total_s:g} s, and the same command goes on where "
+                    "it stopped",
+                ) from error
             remedy = f"it was repeated for {patience.total_s:g} s; run the same command later"
             raise failures.refused(what, error.cause or error, remedy) from error
         except exceptions.GoogleAPICallError as error:
+            if failures.logged_out(error):
+                raise _logged_out(error) from error
             if type(error).__name__ in means:
                 raise
             raise failures.refused(what, error) from error
@@ -128,6 +147,10 @@ class Caller:
 
         try:
             self.credentials.refresh(Request())
+        except exceptions.TransportError as error:
+            raise DeployLacking(
+                f"Google does not answer here: no token could be fetched: {failures.innermost(error)}", failures.NETWORK
+            ) from error
         except exceptions.GoogleAuthError as error:
             raise _logged_out(error) from error
 
@@ -155,8 +178,10 @@ def _default_credentials() -> Any:
     try:
         credentials, _ = google.auth.default(scopes=[_SCOPE])
     except exceptions.DefaultCredentialsError as error:
+        said = str(error).splitlines()[0]
+        why = "" if said.startswith("Your default credentials were not found") else f": {said}"
         raise LackingError(
-            f"there are no Google credentials here ({str(error).splitlines()[0]}); log in: {_LOG_IN}, "
+            f"there are no Google credentials here{why} | log in: {_LOG_IN}; "
             "or name a key or a federation file with GOOGLE_APPLICATION_CREDENTIALS"
         ) from error
     return credentials
@@ -164,6 +189,6 @@ def _default_credentials() -> Any:
 
 def _logged_out(error: Exception) -> CprError:
     return LackingError(
-        f"Google no longer takes these credentials ({failures.brief(error)}); log in again: {_LOG_IN}; "
+        f"Google no longer takes these credentials ({failures.brief(error)}) | log in again: {_LOG_IN}; "
         "then run the same command, which goes on where it stopped"
     )

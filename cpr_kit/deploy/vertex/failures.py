@@ -7,24 +7,25 @@ each is explained by its likely causes, the most frequent first.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cpr_kit.errors import DeployError
+from cpr_kit.errors import DeclinedError, DeployError
 
 
 @dataclass(frozen=True)
 class Explained:
-    """A failure text and what is behind it."""
+    """A failure text and what is behind it. `own` is the container's failure: Vertex AI has done what it was asked."""
 
     pattern: re.Pattern[str]
     cause: str
     remedy: str
+    own: bool = False
 
 
-def _about(pattern: str, cause: str, remedy: str) -> Explained:
-    return Explained(re.compile(pattern, re.IGNORECASE), cause, remedy)
+def _about(pattern: str, cause: str, remedy: str, *, own: bool = False) -> Explained:
+    return Explained(re.compile(pattern, re.IGNORECASE), cause, remedy, own)
 
 
 DEPLOYMENTS = (
@@ -32,23 +33,27 @@ DEPLOYMENTS = (
         r"out of memory",
         "the container used more memory than its machine has; each worker may hold a model of its own",
         "take a larger machine_type, or fewer workers ([serve] workers); cpr run shows the memory here",
+        own=True,
     ),
     _about(
         r"terminated: exit_code|exit_code|exited with code",
         "the container's program ended by itself, most often with an exception while it loaded the model",
         "read the log's last lines; cpr run shows the same start on this machine",
+        own=True,
     ),
     _about(
         r"exited unexpectedly",
         "the container ended before it was ready: an exception while loading, a missing package, or a program "
         "built for another platform",
         "read the log's last lines; cpr run shows the same start on this machine, cpr doctor --deploy what is missing",
+        own=True,
     ),
     _about(
         r"never became ready|not become ready|failed to become (healthy|ready)",
         "the health route did not answer 200 in time: another port or route than the specification names, a server "
         "that listens on 127.0.0.1 instead of 0.0.0.0, or a model that takes longer to load than deployment_timeout",
         "cpr check asks the image the same questions; a slow start needs [deploy] deployment_timeout and startup_probe",
+        own=True,
     ),
     _about(
         r"image .*(not found|does not exist|cannot be pulled)|failed to pull|manifest unknown",
@@ -72,6 +77,22 @@ DEPLOYMENTS = (
     ),
 )
 
+NETWORK = "look at the network, and at HTTPS_PROXY where there is a proxy"
+# What gRPC, requests and google-auth say where no connection came about; a 503 of Vertex AI's says none of it.
+_UNREACHED = re.compile(
+    r"failed to connect to all addresses|DNS resolution failed|DNS query (cancelled|failed)|name resolution|"
+    r"connection refused|no route to host|network is unreachable|failed to establish a new connection|"
+    r"unable to connect to proxy|failed to resolve|connection timed out|connect timeout",
+    re.IGNORECASE,
+)
+# gRPC fetches tokens by itself, and says UNAVAILABLE where it gets none, with the library's exception as text.
+_NO_TOKEN = re.compile(r"Getting metadata from plugin failed with error: \(?['\"]?(.*)", re.DOTALL)
+_REFUSED_LOGIN = re.compile(
+    r"invalid_(grant|rapt|client)|unauthorized_client|deleted_client|access_denied|reauthentication", re.IGNORECASE
+)
+_QUOTE = re.compile(r"['\"],|['\"]\)")
+_NO_CONNECTION = re.compile(r"(?:failed to|unable to)[^\"')]*", re.IGNORECASE)
+_OBJECT = re.compile(r"<[\w.]+ object at 0x[0-9a-f]+>: |[\w.]*Connection(?:Pool)?\([^)]*\): |\[Errno -?\d+\] ")
 _PERMISSION = re.compile(r"[Pp]ermission[s]? '?\[?([a-z]+\.[A-Za-z]+\.[A-Za-z]+)\]?'?")
 
 
@@ -79,9 +100,38 @@ def brief(error: Any) -> str:
     """The first line of what was said, with its code where there is one."""
     message = getattr(error, "message", None) or str(error)
     lines = str(message).strip().splitlines()
-    text = lines[0] if lines else type(error).__name__
+    text = lines[0] if lines else "no reason was given"
+    if found := _NO_TOKEN.search(text):
+        known = _NO_CONNECTION.search(found[1]) if unreached(text) else None
+        return f"no token could be fetched: {_OBJECT.sub('', known[0] if known else re.split(_QUOTE, found[1])[0])}"
     code = getattr(getattr(error, "grpc_status_code", None), "name", "") or ""
     return f"{code}: {text}" if code and code not in text else text
+
+
+def unreached(error: Any) -> bool:
+    """Whether it says that no connection came about: nobody was there who could refuse anything."""
+    return _UNREACHED.search(str(error)) is not None
+
+
+def logged_out(error: Any) -> bool:
+    """Whether it says that a login has ended: no patience brings it back."""
+    return _NO_TOKEN.search(str(error)) is not None and _REFUSED_LOGIN.search(str(error)) is not None
+
+
+def reasons(error: BaseException) -> Iterator[BaseException]:
+    """From the outermost to the innermost: google-auth wraps requests' errors, which wrap urllib3's and a socket's."""
+    inner: Any = error
+    while isinstance(inner, BaseException):
+        yield inner
+        inner = getattr(inner, "reason", None) or next(
+            (each for each in reversed(inner.args) if isinstance(each, BaseException)), None
+        )
+
+
+def innermost(error: BaseException) -> str:
+    """What a broken connection is about, without the objects that the libraries put before their words."""
+    *_, last = reasons(error)
+    return _OBJECT.sub("", str(last)).strip() or "the connection was closed"
 
 
 def explained(text: str) -> Explained | None:
@@ -90,13 +140,17 @@ def explained(text: str) -> Explained | None:
 
 
 def failed(what: str, text: str) -> DeployError:
-    """An operation that Vertex AI accepted and that failed: its text, the likely cause, what to do."""
+    """An operation that Vertex AI accepted and that failed: its text, the likely cause, what to do.
+
+    A container that does not start is a DeclinedError: nobody refused it.
+    """
     known = explained(text)
     if known is None:
         return DeployError(
             f"{what} failed: {text.strip()}", "run it again; if it stays, the operation's page in the console has more"
         )
-    return DeployError(f"{what} failed: {text.strip()}\n  likely: {known.cause}", known.remedy)
+    cause = f"{what} failed: {text.strip()}\n  likely: {known.cause}"
+    return (DeclinedError if known.own else DeployError)(cause, known.remedy)
 
 
 def with_log(error: DeployError, lines: Sequence[str]) -> DeployError:
@@ -104,7 +158,7 @@ def with_log(error: DeployError, lines: Sequence[str]) -> DeployError:
     if lines[-1] in error.cause:  # Vertex AI's own text may end with them
         return error
     shown = ["  the container's log ends with:", *(f"    {line}" for line in lines)]
-    return DeployError("\n".join([error.cause, *shown]), error.remedy)
+    return type(error)("\n".join([error.cause, *shown]), error.remedy)
 
 
 def refused(what: str, error: Any, remedy: str = "") -> DeployError:

@@ -7,18 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 from cpr_kit import container_message
 from cpr_kit.contract import ContainerSpec, EndpointKind
+from cpr_kit.deploy.facts import label_mark
+from cpr_kit.deploy.project import explanation
+from cpr_kit.deploy.project.reservations import ANY, NONE
 from cpr_kit.deploy.resources import Deployed, Endpoint, Version
 from cpr_kit.deploy.target import Scale, Target
 
 if TYPE_CHECKING:
     from google.cloud.aiplatform_v1 import types
 
+_RESERVATION = "compute.googleapis.com/reservation-name"
+"""The key by which a reservation is named (ReservationAffinity.key)."""
+
 
 def endpoint_for(target: Target) -> types.Endpoint:
     """CreateEndpoint's message for the target's kind ("Choose an endpoint type")."""
     from google.cloud.aiplatform_v1 import types
 
-    message = types.Endpoint(display_name=target.endpoint)
+    message = types.Endpoint(display_name=target.endpoint, description=label_mark(target))
     if target.kind == "dedicated":
         message.dedicated_endpoint_enabled = True
     elif target.kind == "psa":
@@ -72,6 +78,9 @@ def endpoint(message: Any) -> Endpoint:
         labels=dict(message.labels),
         deployed=tuple(_deployed(each, split) for each in message.deployed_models),
         created=message.create_time,
+        description=message.description,
+        network=message.network,
+        project_allowlist=tuple(message.private_service_connect_config.project_allowlist),
         inference_timeout_s=_timeout_s(message),
         logging=_logging(message),
         address=_address(message),
@@ -121,11 +130,31 @@ def _scale(message: Any) -> Scale:
         machine_type=machine.machine_type,
         accelerator_type=accelerator.name if accelerator else None,
         accelerator_count=machine.accelerator_count,
+        tpu_topology=machine.tpu_topology or None,
         min_replicas=message.min_replica_count,
         max_replicas=message.max_replica_count or message.min_replica_count,
         required_replicas=message.required_replica_count or None,
         autoscaling={each.metric_name: each.target for each in message.autoscaling_metric_specs},
         spot=message.spot,
+        reservation=_reservation(machine.reservation_affinity),
+    )
+
+
+def _reservation(affinity: Any) -> tuple[str, ...]:
+    kind = affinity.reservation_affinity_type
+    words = {"NO_RESERVATION": (NONE,), "ANY_RESERVATION": (ANY,)}
+    return words.get(kind.name, tuple(affinity.values)) if kind else ()
+
+
+def _affinity(names: tuple[str, ...]) -> types.ReservationAffinity:
+    from google.cloud.aiplatform_v1 import types
+
+    kinds = types.ReservationAffinity.Type
+    words = {(NONE,): kinds.NO_RESERVATION, (ANY,): kinds.ANY_RESERVATION}
+    if names in words:
+        return types.ReservationAffinity(reservation_affinity_type=words[names])
+    return types.ReservationAffinity(
+        reservation_affinity_type=kinds.SPECIFIC_RESERVATION, key=_RESERVATION, values=names
     )
 
 
@@ -136,6 +165,10 @@ def resources(scale: Scale) -> types.DedicatedResources:
     if scale.accelerator_type:
         machine.accelerator_type = getattr(types.AcceleratorType, scale.accelerator_type)
         machine.accelerator_count = scale.accelerator_count
+    if scale.tpu_topology:
+        machine.tpu_topology = scale.tpu_topology
+    if scale.reservation:
+        machine.reservation_affinity = _affinity(scale.reservation)
     return types.DedicatedResources(
         machine_spec=machine,
         min_replica_count=scale.min_replicas,
@@ -185,6 +218,7 @@ def model_for(
         display_name=target.model,
         container_spec=container_message.write(spec),
         artifact_uri=artifact_uri or "",
+        explanation_spec=explanation.message(target.explanation) if target.explanation else None,
         version_description=mark,
         labels=dict(labels),
     )

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cpr_kit.deploy.vertex import failures
 from cpr_kit.deploy.vertex.calls import Caller
-from cpr_kit.errors import LackingError
+from cpr_kit.errors import DeployLacking, LackingError
 
 _TIMEOUT_S = (10, 60)
 _ATTEMPTS = 3
@@ -67,8 +68,14 @@ class Google:
 
         try:
             self.credentials.refresh(Request())
+        except exceptions.TransportError as error:
+            raise DeployLacking(
+                f"Google does not answer here: no token could be fetched: {failures.innermost(error)}", failures.NETWORK
+            ) from error
         except (exceptions.GoogleAuthError, OSError) as error:
-            raise LackingError(f"Google does not take these credentials ({_first_line(error)}); {LOG_IN}") from error
+            raise LackingError(
+                f"Google does not take these credentials: {_first_line(error)} | log in: {LOG_IN}"
+            ) from error
 
     @property
     def principal(self) -> str:
@@ -106,7 +113,7 @@ class Google:
                     session.mount(scheme, HTTPAdapter(max_retries=policy))
                 response = session.request(method, url, timeout=_TIMEOUT_S, **fields)  # type: ignore[no-untyped-call]
         except (requests.RequestException, exceptions.GoogleAuthError) as error:
-            return Reply(status=0, message=_first_line(error))
+            return Reply(status=0, message=failures.innermost(error))
         return _read(response.status_code, _body(response))
 
 
@@ -135,4 +142,4 @@ def _read(status: int, body: Mapping[str, Any]) -> Reply:
 
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return lines[0] if lines else "no reason was given"

@@ -16,8 +16,8 @@ from typing import Any, BinaryIO, Protocol
 
 from cpr_kit.emulator.batch.readers import Format, Source
 from cpr_kit.emulator.batch.rows import Bad, InstanceConfig, Row
-from cpr_kit.emulator.batch.tfrecord import BrokenFile
 from cpr_kit.emulator.errors import ApiError
+from cpr_kit.tfrecord import BrokenFile
 
 _WILDCARD = re.compile(r"\*\*|\*|\?|\[[^\]/]+\]")
 _FORMS = {"**": ".*", "*": "[^/]*", "?": "[^/]"}

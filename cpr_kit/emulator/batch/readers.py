@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
 from cpr_kit.emulator.batch.rows import Bad, BadRow, InstanceConfig, Row, decode, encode
-from cpr_kit.emulator.batch.tfrecord import BrokenFile, Example, b64, records
+from cpr_kit.emulator.batch.tfrecord import Example, b64
 from cpr_kit.emulator.errors import ApiError
+from cpr_kit.tfrecord import BrokenFile, records
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,63 +1,18 @@
-"""TFRecord files: their framing, and tf.train.Example where instanceConfig names fields.
+"""What the records of a TFRecord file hold: bytes, and tf.train.Example where instanceConfig names fields.
 
-Written here so that the emulator needs no TensorFlow (600 MB for forty lines).
-The framing is that of TensorFlow's "TFRecord and tf.train.Example", the messages of example.proto and feature.proto.
+The messages are those of TensorFlow's example.proto and feature.proto, without TensorFlow.
 """
 
 from __future__ import annotations
 
 import base64
 import functools
-import struct
-from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
-import google_crc32c
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
 from cpr_kit.emulator.batch.rows import BadRow
-
-_LENGTH = struct.Struct("<Q")
-_CRC = struct.Struct("<I")
-_MASK = 0xA282EAD8
-_CHUNK = 1 << 20
-
-
-class BrokenFile(ValueError):
-    """The rest of the file cannot be read."""
-
-
-def masked_crc(data: bytes) -> int:
-    crc: int = google_crc32c.value(data)
-    return (((crc >> 15) | (crc << 17)) + _MASK) & 0xFFFFFFFF
-
-
-def records(file: BinaryIO) -> Iterator[bytes]:
-    """Each record: its length, the length's checksum, its data, the data's checksum."""
-    number = 1
-    while head := _exactly(file, _LENGTH.size, number, may_end=True):
-        _check(head, _exactly(file, _CRC.size, number), f"the length of record {number}")
-        data = _exactly(file, _LENGTH.unpack(head)[0], number)
-        _check(data, _exactly(file, _CRC.size, number), f"record {number}")
-        yield data
-        number += 1
-
-
-def _exactly(file: BinaryIO, size: int, number: int, *, may_end: bool = False) -> bytes:
-    parts: list[bytes] = []
-    lacking = size
-    while lacking and (part := file.read(min(lacking, _CHUNK))):
-        parts.append(part)
-        lacking -= len(part)
-    if lacking and (parts or not may_end):
-        raise BrokenFile(f"The TFRecord file ends within record {number}.")
-    return b"".join(parts)
-
-
-def _check(data: bytes, crc: bytes, what: str) -> None:
-    if masked_crc(data) != _CRC.unpack(crc)[0]:
-        raise BrokenFile(f"The TFRecord file is broken: the checksum of {what} does not match.")
 
 
 def b64(data: bytes) -> dict[str, str]:

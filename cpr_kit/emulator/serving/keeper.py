@@ -168,7 +168,6 @@ class Keeper:
             self._container,
             self._placement.spec,
             self._launch,
-            liveness_probe=self._placement.liveness_probe,
             wake=self._wake,
             stopping=self._stopping,
             report=self._report,

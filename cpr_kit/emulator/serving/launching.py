@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cpr_kit import contract
-from cpr_kit.contract import ContainerSpec, Deployment, Launch, Probe
+from cpr_kit.contract import ContainerSpec, Deployment, Launch
 from cpr_kit.emulator import private
 from cpr_kit.emulator.errors import failed_precondition
 from cpr_kit.engine import platforms, ports
@@ -43,7 +43,6 @@ class Placement:
     timeout_s: float
     logs: Path
     extra_env: Mapping[str, str] = field(default_factory=dict)
-    liveness_probe: Probe | None = None
     said: Callable[[int, str], None] = lambda _, __: None
     """Gets each line of each replica, by its number, from any thread."""
 

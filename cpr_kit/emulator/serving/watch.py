@@ -47,13 +47,12 @@ def watch(
     spec: ContainerSpec,
     launch: Launch,
     *,
-    liveness_probe: Probe | None,
     wake: threading.Event,
     stopping: threading.Event,
     report: Callable[[str], None],
 ) -> None:
     """Returns when the container has ended or is dead, or is no longer wanted. `wake` makes it look at once."""
-    alive = _liveness(container, spec, launch, liveness_probe)
+    alive = _liveness(container, spec)
     well = _health(container, spec, launch, serving=replica.serving)
     while True:
         due = min(alive.due, well.due) - time.monotonic()
@@ -99,12 +98,10 @@ def _health(container: Container, spec: ContainerSpec, launch: Launch, *, servin
     return _Check(probes.health(container, spec, launch), replace(health, serving=serving))
 
 
-def _liveness(container: Container, spec: ContainerSpec, launch: Launch, probe: Probe | None) -> _Check:
-    if probe is None:
-        return _Check(probes.liveness(container, hang_up_s=_HANG_UP_S), Health())
-    question = probes.health(container, replace(spec, health_probe=probe), launch)
-    name = question.name.replace("health", "liveness", 1)
-    return _Check(replace(question, name=name), _thresholds(probe))
+def _liveness(container: Container, spec: ContainerSpec) -> _Check:
+    probe = spec.liveness_probe
+    health = _thresholds(probe) if probe else Health()
+    return _Check(probes.liveness(container, hang_up_s=_HANG_UP_S, probe=probe), health)
 
 
 def _thresholds(probe: Probe) -> Health:

@@ -53,3 +53,4 @@ resource "google_storage_bucket_iam_member" "deployer_reads_the_artifacts" {
 }
 
 # callers get their right on the project: Vertex AI takes no IAM policy on a single endpoint (general/endpoint-access-control)
+# the deployer's right to a staging bucket is left out, which cpr up copies artifacts to where [deploy] names one; --staging gs://BUCKET adds it

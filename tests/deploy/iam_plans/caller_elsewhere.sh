@@ -19,3 +19,4 @@ gcloud artifacts repositories add-iam-policy-binding models --location=europe-we
 gcloud storage buckets add-iam-policy-binding gs://models-prod-artifacts --member=user:jo@example.com --role=roles/storage.objectViewer
 
 # callers get their right on the project: Vertex AI takes no IAM policy on a single endpoint (general/endpoint-access-control)
+# the deployer's right to a staging bucket is left out, which cpr up copies artifacts to where [deploy] names one; --staging gs://BUCKET adds it

@@ -42,3 +42,4 @@ gcloud iam service-accounts add-iam-policy-binding runner@models-prod.iam.gservi
 # callers get their right on the project: Vertex AI takes no IAM policy on a single endpoint (general/endpoint-access-control)
 # Vertex AI itself lets the run-as account read the model's artifacts; it needs no binding for them
 # the SDK's FeatureView also reads the view and its store, which needs aiplatform.featureViews.get and aiplatform.featureOnlineStores.get; a plain fetchFeatureValues call does not
+# the deployer's right to a staging bucket is left out, which cpr up copies artifacts to where [deploy] names one; --staging gs://BUCKET adds it

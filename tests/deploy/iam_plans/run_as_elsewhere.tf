@@ -77,3 +77,4 @@ resource "google_service_account_iam_member" "deployer_acts_as_the_account" {
 # callers get their right on the project: Vertex AI takes no IAM policy on a single endpoint (general/endpoint-access-control)
 # Vertex AI itself lets the run-as account read the model's artifacts; it needs no binding for them
 # an organisation policy of identities-prod may forbid the use of its service accounts in other projects (UNCONFIRMED); DeployModel then says so
+# the deployer's right to a staging bucket is left out, which cpr up copies artifacts to where [deploy] names one; --staging gs://BUCKET adds it
