@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from cpr_kit.runtime.frameworks.onnx import OnnxPredictor
     from cpr_kit.runtime.frameworks.sklearn import SklearnPredictor
     from cpr_kit.runtime.frameworks.xgboost import XgboostPredictor
+    from cpr_kit.runtime.images import ImagePreprocessor
+    from cpr_kit.runtime.mounting import create_app
     from cpr_kit.runtime.serializer import DefaultSerializer, Serializer
 
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
     "CprError",
     "DefaultSerializer",
     "Handler",
+    "ImagePreprocessor",
     "LightgbmPredictor",
     "LocalEndpoint",
     "LocalModel",
@@ -62,6 +65,7 @@ __all__ = [
     "StartError",
     "XgboostPredictor",
     "__version__",
+    "create_app",
     "emulate",
 ]
 
@@ -74,10 +78,12 @@ _LAZY = {
     "XgboostPredictor": "cpr_kit.runtime.frameworks.xgboost",
     "ContainerSpec": "cpr_kit.contract",
     "DefaultSerializer": "cpr_kit.runtime.serializer",
+    "ImagePreprocessor": "cpr_kit.runtime.images",
     "LocalEndpoint": "cpr_kit.harness.endpoint",
     "LocalModel": "cpr_kit.compat.local_model",
     "RegionalClient": "cpr_kit.deploy.predict.client",
     "Serializer": "cpr_kit.runtime.serializer",
+    "create_app": "cpr_kit.runtime.mounting",
     "emulate": "cpr_kit.emulator.program",
 }
 

@@ -6,11 +6,13 @@ Whoever builds an image and whoever deploys it read it here, so that both mean t
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from cpr_kit.config import Config, ServeSection
 from cpr_kit.contract import DEFAULT_PORT, KIT_HEALTH_ROUTE, KIT_PREDICT_ROUTE, ContainerSpec
 from cpr_kit.errors import SpecError
+from cpr_kit.prebuilt import catalogue
 
 if TYPE_CHECKING:
     from cpr_kit.engine.protocol import Engine, Image
@@ -33,16 +35,18 @@ def has_own_server(config: Config) -> bool:
 def of(config: Config, image_uri: str) -> ContainerSpec:
     """Known before a build. What a Dockerfile of the user's own cannot hold is said here.
 
-    Routes that nobody names are the kit's, and those of a foreign image Vertex AI's own.
+    Routes that nobody names are the kit's, and those of a foreign or prebuilt image Vertex AI's own, as is the
+    prebuilt one's port.
     """
     image = config.image
-    is_kits = not is_foreign(config)
+    is_prebuilt = catalogue.is_prebuilt(image_uri)
+    is_kits = not is_foreign(config) and not is_prebuilt
     return ContainerSpec(
         image_uri=image_uri,
         command=image.command,
         args=image.args,
         env={**(serving(config) if image.dockerfile else {}), **image.env},
-        ports=image.ports,
+        ports=() if is_prebuilt and not image.names_ports else image.ports,
         predict_route=image.predict_route or (KIT_PREDICT_ROUTE if is_kits else None),
         health_route=image.health_route or (KIT_HEALTH_ROUTE if is_kits else None),
         shared_memory_size_mb=image.shared_memory_mb,
@@ -77,8 +81,12 @@ def completed(spec: ContainerSpec, image: Image, *, names_ports: bool) -> Contai
 
 
 def serving(config: Config) -> dict[str, str]:
-    """The variables for what [serve] sets to something else than its default, and for pickles that are pinned."""
+    """The variables for what [serve] sets to something else than its default, for a model that is in the image, and for
+    pickles that are pinned.
+    """
     env = {}
+    if config.image.bake is not None:
+        env["CPR_IMAGE_BAKE"] = PurePosixPath(config.image.bake).as_posix()
     if config.model.trusted_digests:
         env["CPR_MODEL_TRUSTED_DIGESTS"] = ",".join(config.model.trusted_digests)
     for key, default in ServeSection.defaults().items():

@@ -43,6 +43,7 @@ SPECS = st.builds(
     deployment_timeout_s=st.none() | st.integers(1, 7200),
     startup_probe=st.none() | PROBES,
     health_probe=st.none() | PROBES,
+    liveness_probe=st.none() | PROBES,
 )
 
 

@@ -22,11 +22,29 @@ MAY_IMPORT = {
     "build": {"engine"},
     "harness": {"engine"},
     "emulator": {"engine", "harness"},
-    "compat": {"engine", "build", "harness", "runtime", "emulator"},
+    "compat": {"engine", "build", "harness", "runtime", "emulator", "savedmodel", "prebuilt"},
     "convert": {"runtime"},
-    "deploy": {"engine", "harness"},
+    "deploy": {"engine", "harness", "prebuilt"},
     "migrate": {"engine", "build", "harness"},
-    "cli": {"engine", "build", "harness", "compat", "convert", "deploy", "emulator", "migrate", "runtime"},
+    "model_server": {"runtime"},  # in a container of its own
+    "savedmodel": set(),
+    "serving_functions": {"runtime"},
+    "prebuilt": set(),
+    "compare": {"engine", "build", "harness", "deploy"},
+    "cli": {
+        "engine",
+        "build",
+        "harness",
+        "compat",
+        "convert",
+        "deploy",
+        "emulator",
+        "migrate",
+        "runtime",
+        "savedmodel",
+        "prebuilt",
+        "compare",
+    },
 }
 TOP_FILES_OF_RUNTIME = {"cpr_kit.contract", "cpr_kit.errors"}
 FINDER = ("cpr_kit.sdk", "cpr_kit.sdk.finder")

@@ -7,7 +7,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from cpr_kit.build import ignore, index, lock, requirements, template, wheel
 from cpr_kit.build.ignore import Ignore
@@ -49,7 +49,8 @@ def make(source: Source, folder: Path) -> dict[str, str]:
     make_kit(folder, template.scripts(), needs(source))
     _write_requirements(source, folder / "requirements")
     packages = _copy_packages(source, folder / "packages")
-    copy(source.folder, _subfolder(folder, "code"), Ignore.read(source.folder, _always(source)))
+    code(source, folder)
+    _copy_baked(source, folder / "code")
     image = {
         "kit": next((folder / "kit").glob("*.whl")).relative_to(folder).as_posix(),
         "dependencies": needs(source),
@@ -65,6 +66,13 @@ def make(source: Source, folder: Path) -> dict[str, str]:
     (folder / DOCKERFILE).write_text(text + template.labels(source, tree_digest(folder / "code")), "utf-8")
     date(folder)
     return arguments
+
+
+def code(source: Source, folder: Path) -> Path:
+    """The folder's code as an image gets it, copied below the empty folder."""
+    target = _subfolder(folder, "code")
+    copy(source.folder, target, Ignore.read(source.folder, _always(source)))
+    return target
 
 
 def make_kit(folder: Path, files: Path, needed: Iterable[str]) -> None:
@@ -184,6 +192,17 @@ def _link(root: Path, origin: Path, path: Path) -> str:
     return Path(os.path.relpath(target, path.parent)).as_posix()
 
 
+def _copy_baked(source: Source, code: Path) -> None:
+    """The model that is to be in the image, whatever .dockerignore says of its folder."""
+    if source.config.image.bake is not None:
+        left_out = Ignore(patterns=(), always=tuple(ignore.parse(ignore.ALWAYS, source.folder)))
+        target = code
+        for part in PurePosixPath(source.config.image.bake).parts:
+            target /= part
+            target.mkdir(mode=_FOLDER_MODE, exist_ok=True)
+        copy(source.folder / source.config.image.bake, target, left_out)
+
+
 def _copy_packages(source: Source, folder: Path) -> list[str]:
     copied = []
     for package in source.extra_packages:
@@ -199,13 +218,15 @@ def _copy_packages(source: Source, folder: Path) -> list[str]:
 
 
 def _always(source: Source) -> tuple[str, ...]:
-    """What the image has no use for: artifacts, which are mounted where it runs, and the requirements file.
+    """What the image has no use for: artifacts, which are mounted where it runs, and the requirements file. A model
+    that is to be in the image is copied apart.
 
     That one may name an index with its password, and what it asks for is installed already. A Dockerfile of
     the user's own may copy it.
     """
     artifacts = source.config.model.artifacts
     left_out = [] if artifacts is None or "://" in artifacts else [source.folder / artifacts]
+    left_out += [source.folder / source.config.image.bake] if source.config.image.bake else []
     if source.requirements and not source.dockerfile:
         left_out += [*requirements.files(source.requirements), *([source.lock] if source.lock else [])]
     root = source.folder.resolve()

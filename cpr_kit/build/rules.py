@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import fields
+from pathlib import PurePosixPath
 from typing import Any
 
 from cpr_kit.config import Config, ImageSection, ModelSection, ServeSection
@@ -15,6 +16,7 @@ APP = "fastapi"
 """The template of the user's own ASGI application."""
 
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/@-]*\Z")
+_BAKED = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*)*/?\Z", re.ASCII)
 _CLASSES = ("predictor", "preprocessor", "handler")
 _OF_AN_APP = ("workers", "request_timeout", "endpoint_kind", "max_body", "log_format")
 
@@ -29,6 +31,7 @@ def check(config: Config) -> None:
     """Raises ConfigError for keys that exclude each other, naming them."""
     if not _IMAGE.match(config.image.base):
         raise ConfigError(f"[image] base is {config.image.base!r}, which is no name of an image")
+    _check_bake(config)
     if config.image.dockerfile is not None:
         return
     if is_foreign(config):
@@ -44,6 +47,24 @@ def check(config: Config) -> None:
         _check_app(config)
     elif config.image.template == APP:
         raise ConfigError(f'[image] template "{APP}" serves an application; name it: [model] app = "module:name"')
+
+
+def _check_bake(config: Config) -> None:
+    named = config.image.bake
+    if named is None:
+        return
+    if not _BAKED.match(named):
+        raise ConfigError(
+            f'[image] bake (CPR_IMAGE_BAKE) is "{named}"; it is a folder of the project, as "model/", and its name has '
+            "letters, digits, dots, hyphens and underscores"
+        )
+    if config.image.dockerfile is not None:
+        raise ConfigError(
+            f"[image] bake and dockerfile are both set; your own Dockerfile copies the model itself: "
+            f"COPY {named} /usr/app/{PurePosixPath(named)}/"
+        )
+    if is_foreign(config):
+        raise ConfigError(f'[image] bake and template = "{FOREIGN}" are both set; no layer is added to a foreign image')
 
 
 def _check_app(config: Config) -> None:

@@ -179,15 +179,14 @@ def _package(config: Config, name: str) -> Path:
 
 
 def _check_artifacts(config: Config) -> None:
-    """Artifacts serve local runs and are never baked in, but a run without them is known to fail now."""
-    name = config.model.artifacts
-    if name is None or "://" in name:
-        return
-    path = config.folder / name
-    if not path.is_dir():
-        what = (
-            "is a file; artifacts are a folder" if path.exists() else "does not exist; artifacts are a folder or gs://"
-        )
-        raise SourceError(path, f"the artifacts folder {what}")
-    if not any(path.iterdir()):
-        raise SourceError(path, "the artifacts folder is empty; put the trained model into it")
+    """Artifacts serve local runs, and those of `bake` every run; without them it is known to fail now."""
+    for key, name in (("artifacts", config.model.artifacts), ("baked", config.image.bake)):
+        if name is None or "://" in name:
+            continue
+        path = config.folder / name
+        if not path.is_dir():
+            wanted = "artifacts are a folder or gs://" if key == "artifacts" else "train the model first"
+            what = "is a file; a model is a folder" if path.exists() else f"does not exist; {wanted}"
+            raise SourceError(path, f"the {key} folder {what}")
+        if not any(path.iterdir()):
+            raise SourceError(path, f"the {key} folder is empty; put the trained model into it")

@@ -10,7 +10,7 @@ import difflib
 import json
 import re
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from cpr_kit.build import rules
 from cpr_kit.build.source import Source
@@ -27,6 +27,9 @@ KIT_PACKAGES = ("fastapi",)
 """In every image of the kit: handlers written for upstream import from it."""
 ENTRYPOINT = ("python", "-m", "cpr_kit.runtime")
 
+_CODE = "COPY --from=code /image/ /\n"
+_FINAL = re.compile(r"^(FROM .* AS image\n)", re.MULTILINE)
+_EPOCH = "@315532800"  # 1980, as in the templates' scripts
 _PACKAGE = Path(__file__).parents[1]
 _RESOLVED_LATER = re.compile(r"\$\([^()]*\)")
 _FORBIDDEN = {"\n": "a line break", "\r": "a carriage return", "\0": "a null character"}
@@ -57,8 +60,25 @@ def base() -> Path:
 def render(source: Source) -> tuple[str, dict[str, str]]:
     """The Dockerfile's text and its build arguments."""
     text = (find(rules.template(source.config)) / "Dockerfile").read_text("utf-8")
+    if source.config.image.bake is not None:
+        text = _with_model(text, PurePosixPath(source.config.image.bake))
     appended = {**serving(source.config), **baked(source.config.image.env)}
     return text + instructions(appended) + started(source.config.image), arguments(source)
+
+
+def _with_model(text: str, folder: PurePosixPath) -> str:
+    """The model in a layer of its own below the code, so that an edit of the code sends no model.
+
+    The folder's name is one that no shell and no builder takes for more than that: see `rules`.
+    """
+    apart = (
+        "FROM code AS apart\n"
+        f"RUN mkdir -p /baked/usr/app/{folder.parent} && mv /image/usr/app/{folder} /baked/usr/app/{folder} && \\\n"
+        f"    find /baked /image -depth -exec touch -h -d {_EPOCH} {{}} +\n\n"
+    )
+    head, final, tail = _FINAL.split(text)
+    assert _CODE in tail, "every template with the kit ends in the code's layer"
+    return head + apart + final + tail.replace(_CODE, "COPY --from=apart /baked/ /\nCOPY --from=apart /image/ /\n")
 
 
 def scripts() -> Path:

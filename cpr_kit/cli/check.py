@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _MARKS = {"ok": ("ok  ", "green"), "note": ("note", "yellow"), "breach": ("FAIL", "red")}
 _DOCKERFILES = ("dockerfile", "containerfile")
+_LEAST_PATIENCE_S = 15.0
 
 
 @click.command("check")
@@ -28,6 +30,14 @@ _DOCKERFILES = ("dockerfile", "containerfile")
 @options.engine
 @options.env
 @options.routes
+@click.option(
+    "--request",
+    "requests",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="A request to ask beside those of cpr.toml; .csv is text/csv, all else JSON. May be repeated.",
+)
 @click.option(
     "--context",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -41,51 +51,83 @@ _DOCKERFILES = ("dockerfile", "containerfile")
 )
 @options.verbose
 @options.json_flag
-def command(target: str, context: Path | None, as_json: bool, **values: object) -> None:
+def command(target: str, requests: tuple[Path, ...], context: Path | None, as_json: bool, **values: object) -> None:
     """Ask TARGET all that Vertex AI expects of it.
 
-    TARGET is a folder, an image, a URL, or a Dockerfile, which is read and not built. Each rule that it
-    breaks is named. A project's own requests are its [[check]] sections. Exit code 1 when a rule is broken.
+    TARGET is a folder, an image, a URL, an application of this folder (module:name), or a Dockerfile, which
+    is read and not built. Each rule that it breaks is named. A project's own requests are its [[check]]
+    sections. Exit code 1 when a rule is broken.
 
     \b
     Example:
       cpr check iris
       cpr check iris/Dockerfile
+      cpr check app.main:app --request request.json
     """
-    from cpr_kit.cli.target import Options
+    from cpr_kit.cli.target import Options, serving
     from cpr_kit.config import Config
 
-    chosen = Options(**values)  # type: ignore[arg-type]
+    app = target if _is_application(target) else None
+    target = "." if app else target
+    chosen = Options(app=app, **values)  # type: ignore[arg-type]
     if _is_dockerfile(target):
         look = _look_at(Path(target), context, chosen.container_port)
         _show(look, [], as_json=as_json)
         click.get_current_context().exit(0 if look.passed else 1)
     if context is not None:
         raise UsageError(f'--context belongs to a Dockerfile, and "{target}" is none')
-    config = Config.read(Path(target).resolve()) if Path(target).is_dir() else None
+    config = serving(Config.read(Path(target).resolve()), app) if Path(target).is_dir() else None
     own = _own_dockerfile(config, Path(target), chosen.container_port) if config is not None else None
     if own is not None and not own.passed:
         # A build takes minutes, and would end in an image that fails as these lines say.
         _show(own, [], as_json=as_json)
         click.get_current_context().exit(1)
-    found = _asked(target, chosen, config)
+    found = _asked(target, chosen, config, requests)
     _show(own, found, as_json=as_json)
     click.get_current_context().exit(0 if all(check.passed for check in found) else 1)
 
 
-def _asked(target: str, chosen: Any, config: Config | None) -> list[Check]:
-    """What the contract suite finds at the target, started where it does not run yet."""
-    from cpr_kit.cli.target import opened
-    from cpr_kit.harness import checks
-    from cpr_kit.harness.target import samples_of
+def _asked(target: str, chosen: Any, config: Config | None, requests: tuple[Path, ...]) -> list[Check]:
+    """What the contract suite finds at the target, started where it does not run yet.
 
-    with opened(target, chosen) as (server, start):
-        found = checks.run(server, samples_of(config) if config is not None else ())
-    if start is not None:
-        found.append(
-            checks.listens_on_its_port(start.spec, start.engine, artifact_uri=start.artifacts, sealed=chosen.sealed)
-        )
+    A server that others wrote is started once before that: of its program, its port and its health, what fails?
+    """
+    from cpr_kit import serving_spec
+    from cpr_kit.cli.target import at_url, is_url, startable
+    from cpr_kit.harness import checks, foreign
+    from cpr_kit.harness.endpoint import READY_TIMEOUT_S
+    from cpr_kit.harness.target import Sample, Target, samples_of
+
+    samples = [*(samples_of(config) if config is not None else ())]
+    for path in requests:
+        content_type = "text/csv" if path.suffix.lower() == ".csv" else "application/json"
+        samples.append(Sample(name=str(path), body=path.read_bytes(), content_type=content_type))
+    if is_url(target):
+        return checks.run(at_url(target, chosen), samples)
+    start = startable(target, chosen)
+    options = {"artifact_uri": start.artifacts, "sealed": chosen.sealed}
+    found: list[Check] = []
+    if config is None or serving_spec.has_own_server(config):
+        found = foreign.run(start.spec, start.engine, **options)
+        if not all(check.passed for check in found):
+            return found
+    began = time.monotonic()
+    with start.endpoint() as endpoint:
+        took = time.monotonic() - began
+        found += checks.run(Target.of(endpoint), samples)
+    # A server that listens elsewhere is never ready: wait for it as long as the first start lets expect.
+    patience = min(READY_TIMEOUT_S, _LEAST_PATIENCE_S + 2 * took)
+    found.append(checks.listens_on_its_port(start.spec, start.engine, ready_timeout_s=patience, **options))
     return found
+
+
+def _is_application(target: str) -> bool:
+    """`module:name` with the module's file here; else it is an image with its tag."""
+    module, separator, name = target.partition(":")
+    if not separator or not name.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
+        return False
+    path = Path(*module.split("."))
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
 
 
 def _is_dockerfile(target: str) -> bool:

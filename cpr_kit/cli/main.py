@@ -12,8 +12,8 @@ from cpr_kit.errors import CprError
 from cpr_kit.version import __version__
 
 COMMANDS = (
-    "init", "build", "serve", "run", "predict", "check", "push", "mirror", "plan", "up", "status", "rollback", "down",
-    "logs", "iam", "doctor", "base", "convert", "lock", "migrate", "emulate",
+    "init", "build", "serve", "run", "predict", "check", "compare", "inspect", "warmup", "push", "mirror", "plan", "up",
+    "status", "rollback", "down", "logs", "iam", "doctor", "base", "convert", "lock", "migrate", "emulate",
 )  # fmt: skip
 _INTERRUPTED = 130
 
@@ -42,7 +42,7 @@ def cpr() -> None:
       cd iris && python train.py
       cpr predict . --json requests/two_rows.json
 
-    Exit codes: 0 done, 1 the answer is no, 2 wrong usage, 3 this machine lacks something, 4 the model refused.
+    Exit codes: 0 done, 1 the answer is no, 2 wrong usage, 3 something is missing here, 4 the other side refused.
     """
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 class Options:
     """What the command line said about a target."""
 
+    app: str | None = None
+    """An application of the folder that is to be served in place of what its cpr.toml names."""
     engine: str | None = None
     artifacts: str | None = None
     port: int | None = None
@@ -66,11 +68,12 @@ def is_url(target: str) -> bool:
 def startable(target: str, options: Options) -> Startable:
     """Choose the engine and build, if it is a folder. Raises LackingError for what is neither folder nor image."""
     from cpr_kit.engine.choose import choose
+    from cpr_kit.prebuilt import tf_serving
 
     choice = choose(options.engine)
     note(choice.reason)
     if Path(target).is_dir():
-        config = Config.read(Path(target).resolve())
+        config = serving(Config.read(Path(target).resolve()), options.app)
         spec = build(config, choice.engine, tag=_passing_tag(config.folder), verbose=options.verbose)
     elif choice.engine.image(target):
         config, spec = None, ContainerSpec(image_uri=target)
@@ -78,11 +81,21 @@ def startable(target: str, options: Options) -> Startable:
             note(f"no artifacts are given, so {target} must hold its model itself; if it does not: --artifacts FOLDER")
     else:
         raise LackingError(
-            f'"{target}" is no folder here, and {choice.engine.name} has no image of that name; '
+            f'"{target}" is no folder here, and the {choice.engine.name} engine has no image of that name; '
             "build it with: cpr build DIR -t NAME, or pull it first"
         )
     artifacts = options.artifacts or (config.artifact_uri if config else None)
-    return Startable(_changed(spec, options), choice.engine, artifacts, config, options)
+    changed = _changed(spec, options)
+    tf_serving.check(changed, artifacts)
+    return Startable(changed, choice.engine, artifacts, config, options)
+
+
+def serving(config: Config, app: str | None) -> Config:
+    """The project with another application, or as it is."""
+    if app is None:
+        return config
+    model = dataclasses.replace(config.model, app=app, predictor=None, preprocessor=None, handler=None)
+    return dataclasses.replace(config, model=model, image=dataclasses.replace(config.image, dockerfile=None))
 
 
 def _passing_tag(folder: Path) -> str:
@@ -117,18 +130,22 @@ def opened(target: str, options: Options) -> Iterator[tuple[Target, Startable | 
     from cpr_kit.harness.target import Target
 
     if is_url(target):
-        yield _at_url(target, options), None
+        yield at_url(target, options), None
         return
     start = startable(target, options)
     with start.endpoint() as endpoint:
         yield Target.of(endpoint), start
 
 
-def _at_url(url: str, options: Options) -> Target:
+def at_url(url: str, options: Options) -> Target:
     """`http://host:port` has the kit's routes; a URL with a path names the predict route itself."""
     from cpr_kit.harness.target import Target
 
-    parts = urllib.parse.urlsplit(url)
+    try:
+        parts = urllib.parse.urlsplit(url)
+        _ = parts.port  # it is looked at when it is asked for
+    except ValueError as error:
+        raise UsageError(f'"{url}" is no URL: {error}') from error
     if not parts.netloc:
         raise UsageError(f'"{url}" names no host')
     path = parts.path if parts.path.strip("/") else ""

@@ -13,6 +13,7 @@ from cpr_kit.compat.cpr_config import ClassName, CprArguments
 from cpr_kit.compat.early import EarlyNames
 from cpr_kit.compat.own_dockerfile import OwnDockerfile
 from cpr_kit.compat.registry import RegistryNames
+from cpr_kit.compat.servers import ServerNames
 from cpr_kit.config import Config
 from cpr_kit.contract import ContainerSpec, Probe
 from cpr_kit.engine import choose
@@ -24,7 +25,7 @@ _GPU_CAPABILITIES = (("utility", "compute"),)
 _ALL_GPUS = -1
 
 
-class LocalModel(EarlyNames, RegistryNames):
+class LocalModel(EarlyNames, RegistryNames, ServerNames):
     """An image and how to start it. `spec` is the kit's own form, `serving_container_spec` Google's.
 
     >>> model = LocalModel.build("iris/")
@@ -193,10 +194,11 @@ class LocalModel(EarlyNames, RegistryNames):
         container_ready_check_interval: float | None = None,
     ) -> LocalEndpoint:
         """An endpoint that serves from its `serve()`, or inside a `with` block."""
-        return LocalEndpoint(
-            self.spec,
+        artifacts = artifact_uri or self.artifact_uri
+        return self.endpoint_class(
+            self.spec_here(artifacts),
             self._engine,
-            artifact_uri=artifact_uri or self.artifact_uri,
+            artifact_uri=artifacts,
             credential_path=credential_path,
             host_port=None if host_port is None else int(host_port),
             gpus=_gpus(gpu_count, gpu_device_ids, gpu_capabilities),

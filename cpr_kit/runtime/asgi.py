@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cpr_kit.contract import Reference, ServingEnv
 from cpr_kit.errors import StartError
-from cpr_kit.runtime import faults, startup, trace
+from cpr_kit.runtime import faults, mounting, startup, trace
 from cpr_kit.runtime.importer import load_name, place, told
 from cpr_kit.runtime.model import State
 from cpr_kit.runtime.settings import Settings
@@ -62,12 +62,14 @@ class Hosted:
     async def load(self) -> None:
         """Import the application and let it start. Raises StartError."""
         loop = asyncio.get_running_loop()
+        mounting.host()
         try:
             # In a thread, so that health answers however long the import takes.
             app = await beside(functools.partial(imported, self._reference, loop))
             with startup.phase("load"):
                 await self._start(app)
             check_routes(app, self._reference, self._serving)
+            await mounting.loaded()
         except BaseException:
             self.state = State.FAILED
             raise

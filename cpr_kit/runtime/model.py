@@ -139,9 +139,14 @@ def make_handler(settings: Settings) -> Any:
             "neither PREDICTOR_MODULE and PREDICTOR_CLASS nor HANDLER_MODULE and HANDLER_CLASS are set",
             'name a class in cpr.toml: predictor = "module:Class"',
         )
+    return made_handler(handler, predictor, settings.serving.storage_uri)
+
+
+def made_handler(handler: type[Any], predictor: type[Any] | None, artifacts_uri: str) -> Any:
+    """Make the handler, which loads the model. Raises StartError, whatever the author's code raised."""
     try:
         with startup.phase("load"):
-            return handler(settings.serving.storage_uri, predictor=predictor)
+            return handler(artifacts_uri, predictor=predictor)
     except CprError:
         raise
     except (Exception, SystemExit, KeyboardInterrupt) as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from cpr_kit.errors import StartError
+from cpr_kit.runtime.signature import Signature
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,11 +32,14 @@ class Preprocessor(ABC):
 
         Scaler().fit(X).save("model/")
 
-    Whatever `fit` stores on `self` is saved: arrays, numbers, text, lists and dictionaries of those.
+    Whatever `fit` stores on `self` is saved: arrays, numbers, text, lists and dictionaries of those. So is how many
+    features it got: the shipped predictors refuse a request with more or fewer, which numpy might well broadcast.
     """
 
     allow_constant: ClassVar[bool] = False
     """Set this where a column without variance is no mistake; by default `fit` refuses it."""
+
+    _features: int | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -80,12 +84,20 @@ class Preprocessor(ABC):
         return preprocessor
 
 
+def declared(preprocessor: Preprocessor) -> Signature:
+    """What `transform` takes: as many features as `fit` got, where that was saved with it."""
+    return Signature(features=preprocessor._features)  # noqa: SLF001
+
+
 def _checked(fit: Callable[..., Any]) -> Callable[..., Any]:
     """`fit` behind the checks that every training set must pass."""
 
     @functools.wraps(fit)
     def checked(self: Preprocessor, instances: Any, *args: Any, **kwargs: Any) -> Any:
-        return fit(self, training_instances(instances, allow_constant=self.allow_constant), *args, **kwargs)
+        array = training_instances(instances, allow_constant=self.allow_constant)
+        fitted = fit(self, array, *args, **kwargs)
+        self._features = array.shape[1]
+        return fitted
 
     return checked
 

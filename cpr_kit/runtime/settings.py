@@ -6,7 +6,8 @@ import math
 import os
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from cpr_kit.contract import DIGEST, LOG_FORMAT, MAX_BODY, EndpointKind, Reference, ServingEnv
@@ -48,7 +49,7 @@ class Settings:
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Settings:
         """Raises StartError with the variable's name and value."""
         return cls(
-            serving=ServingEnv.from_environ(environ),
+            serving=_serving(environ),
             host=environ.get("CPR_SERVE_HOST") or cls.host,
             handler=_reference("HANDLER", environ),
             predictor=_reference("PREDICTOR", environ),
@@ -66,6 +67,14 @@ class Settings:
             metrics=_flag("CPR_SERVE_METRICS", environ),
             log_format=_choice(LOG_FORMAT, environ, LogFormat),
         )
+
+
+def _serving(environ: Mapping[str, str]) -> ServingEnv:
+    """AIP_STORAGE_URI is empty for a model version without artifacts; then the one in the image is served."""
+    serving = ServingEnv.from_environ(environ)
+    baked = environ.get("CPR_IMAGE_BAKE", "")
+    # Absolute: the author's code may go to another folder before it loads.
+    return replace(serving, storage_uri=str(Path(baked).resolve())) if baked and not serving.storage_uri else serving
 
 
 def _reference(kind: str, environ: Mapping[str, str]) -> Reference | None:

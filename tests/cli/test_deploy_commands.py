@@ -75,9 +75,11 @@ def test_from_nothing_to_nothing(cpr, project):  # noqa: F811
     assert "serving one" in cpr("logs").stdout
     assert json.loads(cpr("logs", "--json").stdout.splitlines()[0])["message"] == "serving one"
 
-    assert cpr("rollback").returncode == 4
+    assert cpr("rollback").returncode == 1
     gone = cpr("down", "--yes")
-    assert (gone.returncode, gone.stdout) == (0, "us-central1: all that cpr up made is gone\n")
+    removed = "deployed model iris@1, endpoint iris, model version iris@1"
+    said = f"us-central1: removed {removed}; nothing that cpr up made is left\n"
+    assert (gone.returncode, gone.stdout) == (0, said)
     assert endpoints(project, "us-central1") == []
     assert cpr("status", "--exit-code").returncode == 1
     assert cpr("down", "--json").returncode == 0
@@ -117,7 +119,7 @@ def test_a_plan_in_a_file_is_done_without_a_question_or_refused(cpr, folder, pro
     assert cpr("up", "--plan", "iris.plan").returncode == 0
     again = cpr("up", "--plan", "iris.plan")
 
-    assert again.returncode == 4
+    assert again.returncode == 1
     assert "the plan no longer holds" in again.stderr
     assert "in the plan: create endpoint iris" in again.stderr
     assert cpr("up", "--plan", "other.plan").returncode == 2

@@ -63,10 +63,12 @@ def test_variables_of_the_platform_are_refused():
 
 def test_googles_message_goes_in_and_comes_out_the_same():
     model = pytest.importorskip("google.cloud.aiplatform_v1.types.model")
-    message = model.ModelContainerSpec(image_uri="i", predict_route="/p", liveness_probe=model.Probe(period_seconds=3))
+    alive = model.Probe(http_get=model.Probe.HttpGetAction(path="/alive"), period_seconds=3)
+    message = model.ModelContainerSpec(image_uri="i", predict_route="/p", liveness_probe=alive)
     local = LocalModel(message)
     assert local.serving_container_spec is message
-    assert local.spec == ContainerSpec(image_uri="i", predict_route="/p")
+    probe = Probe(http_path="/alive", period_s=3)
+    assert local.spec == ContainerSpec(image_uri="i", predict_route="/p", liveness_probe=probe)
 
 
 @pytest.fixture(scope="module")

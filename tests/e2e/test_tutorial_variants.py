@@ -74,6 +74,16 @@ def test_health_is_200(served):
 
 
 @pytest.mark.parametrize("served", CASES, indirect=True)
+@pytest.mark.parametrize("rows", [[[1.0, 2.0, 3.0]], [[1.0]], [[1.0, 2.0, 3.0, 4.0, 5.0]]])
+def test_a_row_of_another_width_is_the_callers_mistake(served, rows):
+    """One value alone would be broadcast by a scaler of numpy arrays, and taken for four."""
+    response = served.ask(rows)
+
+    assert response.status_code == 400
+    assert response.json()["error"]["message"] == f"instance 0 has {len(rows[0])} values; 4 are wanted"
+
+
+@pytest.mark.parametrize("served", CASES, indirect=True)
 def test_the_contract_holds(served):
     found = checks.run(Target.of(served.endpoint), samples_of(Config.read(served.folder)))
 

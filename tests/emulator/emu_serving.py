@@ -80,7 +80,7 @@ def place(engine_used, image, tmp_path, lines):
     """Makes a deployed model of the test server; whatever it started is gone afterwards, and its threads too."""
     made = []
 
-    def make(*, replicas=1, required=None, timeout_s=60.0, resolve=None, extra_env=None, liveness_probe=None, **spec):
+    def make(*, replicas=1, required=None, timeout_s=60.0, resolve=None, extra_env=None, **spec):
         placement = Placement(
             spec=ContainerSpec.kit(**{"image_uri": image.reference, **spec}),
             deployment=Deployment(endpoint_id="5", deployed_model_id="77"),
@@ -90,7 +90,6 @@ def place(engine_used, image, tmp_path, lines):
             timeout_s=timeout_s,
             logs=tmp_path / "logs",
             extra_env=extra_env or {},
-            liveness_probe=liveness_probe,
         )
         options = {"resolve": resolve} if resolve else {}
         made.append(DeployedContainer(placement, engine_used, report=lines.append, **options))

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from cpr_kit.emulator.batch.readers import FORMATS, Source
 from cpr_kit.emulator.batch.rows import InstanceConfig
-from cpr_kit.emulator.batch.tfrecord import Example, b64, masked_crc, records
+from cpr_kit.emulator.batch.tfrecord import Example, b64
+from cpr_kit.tfrecord import masked_crc, records
 
 TEXT = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), max_size=20)
 CELL = st.one_of(st.floats(allow_nan=False, allow_infinity=False), TEXT)

@@ -34,7 +34,7 @@ def test_docker_asked_for_but_silent_is_an_error_with_a_remedy(silent):
 
 def test_the_name_wins_over_the_variable(silent):
     assert choose("process", {**silent, "CPR_ENGINE": "docker"}).engine.name == "process"
-    assert choose(environ={**silent, "CPR_ENGINE": "process"}).reason == "process: asked for"
+    assert choose(environ={**silent, "CPR_ENGINE": "process"}).reason.startswith("process: a process of this machine")
 
 
 def test_an_unknown_engine_is_refused_with_the_known_ones(silent):

@@ -1,3 +1,4 @@
+import sys
 import threading
 
 import pytest
@@ -96,6 +97,22 @@ def test_four_liveness_misses_restart_a_dead_container(watched):
     assert "restarted (liveness check" in lines[0]
     assert "4 times connection refused" in lines[0]
     assert endpoint.container.restarts == 1
+
+
+def test_a_liveness_probe_restarts_a_container_whose_port_answers(watched, tmp_path):
+    stuck = tmp_path / "stuck"
+    command = (sys.executable, "-c", "import pathlib, sys; sys.exit(pathlib.Path(sys.argv[1]).exists())", str(stuck))
+    probe = Probe(exec=command, timeout_s=30, failure_threshold=2)
+    endpoint, monitor, lines = watched("healthy", liveness_probe=probe)
+    monitor.look()
+    stuck.touch()
+    monitor.look()
+    assert monitor.restarts == 0
+    monitor.look()
+    assert monitor.restarts == endpoint.container.restarts == 1
+    assert "restarted (liveness probe (" in lines[0]
+    assert "2 times exit code 1" in lines[0]
+    assert monitor.liveness.misses_allowed == 2
 
 
 def test_a_restarted_container_gets_traffic_again(watched):

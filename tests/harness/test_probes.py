@@ -101,14 +101,21 @@ def test_a_health_probe_replaces_the_health_check(started):
     assert "GET /health" not in container.logs()
 
 
+def test_a_liveness_probe_replaces_the_liveness_check(started):
+    with pytest.raises(ContainerError, match=r"liveness probe \(GET /alive on port \d+\).*status 404"):
+        started("healthy", timeout_s=1.5, liveness_probe=Probe(http_path="/alive"))
+    assert started("healthy", liveness_probe=Probe(http_path="/health")).status() == "running"
+
+
 def test_an_http_probe_asks_its_own_path(started):
     with pytest.raises(ContainerError, match=r"health probe \(GET /ready on port \d+\).*status 404"):
         started("healthy", timeout_s=1.5, health_probe=Probe(http_path="/ready"))
 
 
 def test_a_probe_of_an_unpublished_port_is_refused(spec):
-    with pytest.raises(SpecError, match="startup_probe asks port 9090; only the first port, 8080"):
-        probes.check_ports(spec("healthy", startup_probe=Probe(tcp=True, port=9090)))
+    for name in ("startup_probe", "health_probe", "liveness_probe"):
+        with pytest.raises(SpecError, match=f"{name} asks port 9090; only the first port, 8080"):
+            probes.check_ports(spec("healthy", **{name: Probe(tcp=True, port=9090)}))
 
 
 def test_liveness_sees_through_a_forwarder_that_hangs_up(scripts, spec, started):

@@ -32,6 +32,32 @@ class Keeps(Preprocessor):
 ROWS = [[1, 10], [2, 20], [3, 60]]
 
 
+class Halves(Scaler):
+    """Its parent learns from the first two of four columns."""
+
+    def fit(self, instances):
+        return super().fit(instances[:, :2])
+
+    def transform(self, instances):
+        return super().transform(instances[:, :2])
+
+
+def test_how_many_features_were_fitted_is_known_after_loading(tmp_path):
+    fitted = Scaler().fit(ROWS)
+    assert preprocessors.declared(fitted).features == 2
+    fitted.save(tmp_path)
+    assert preprocessors.declared(Scaler.load(tmp_path)).features == 2
+    assert preprocessors.declared(Halves().fit([[1, 2, 3, 4], [5, 6, 7, 9]])).features == 4
+    assert preprocessors.declared(Keeps()).features is None
+
+
+def test_a_state_that_was_saved_without_the_number_takes_any(tmp_path):
+    saved = Scaler()
+    saved.mean, saved.std = np.zeros(2), np.ones(2)
+    saved.save(tmp_path)
+    assert preprocessors.declared(Scaler.load(tmp_path)).features is None
+
+
 def test_fit_saved_and_loaded_transforms_the_same(tmp_path):
     fitted = Scaler().fit(ROWS)
     fitted.save(tmp_path / "model")

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cpr_kit.build import dockerfile, stages
 from cpr_kit.build.dockerfile import FLAGS, Dockerfile
-from cpr_kit.build.lint import access, copies, environment, form, packages, ports, secrets, start
+from cpr_kit.build.lint import access, application, copies, environment, form, packages, ports, secrets, start
 from cpr_kit.build.lint.files import Files
 from cpr_kit.build.lint.files import copies as copied_in
 from cpr_kit.build.lint.finding import Finding
 from cpr_kit.build.lint.subject import Subject
-from cpr_kit.config import FILE
+from cpr_kit.config import FILE, Config
 from cpr_kit.contract import DEFAULT_PORT
 from cpr_kit.errors import SourceError
 
-_RULES = (form, environment, ports, packages, access, start, copies, secrets)
+_RULES = (form, environment, ports, packages, access, start, application, copies, secrets)
+_OF_ITS_START = (ports, start)
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,17 @@ def at(path: Path, *, context: Path | None = None, port: int = DEFAULT_PORT, cer
     if not _is_dockerfile(path, read):
         raise SourceError(path, "is no Dockerfile: hardly a line begins with an instruction")
     files = Files.of(context, certain=certain) if context is not None else None
-    found = sorted(set(findings(read, files, port)), key=lambda each: (each.path, each.line, each.severity, each.name))
+    found = sorted(
+        set(findings(read, files, port, is_replaced=_is_replaced(context))),
+        key=lambda each: (each.path, each.line, each.severity, each.name),
+    )
     return Look(path, context, tuple(found))
 
 
-def findings(read: Dockerfile, files: Files | None = None, port: int = DEFAULT_PORT) -> Iterator[Finding]:
+def findings(
+    read: Dockerfile, files: Files | None = None, port: int = DEFAULT_PORT, *, is_replaced: bool = False
+) -> Iterator[Finding]:
+    """`is_replaced`: another command or other arguments start it, so what it would do by itself breaks no rule."""
     for problem in read.problems:
         yield form.SYNTAX.breach(problem.line, problem.text, "correct it; the builder stops here")
     yield from form.syntax(read.instructions)
@@ -56,7 +63,8 @@ def findings(read: Dockerfile, files: Files | None = None, port: int = DEFAULT_P
         return
     subject = Subject(read, recipe, files, port)
     for rule in _RULES:
-        yield from rule.find(subject)
+        for found in rule.find(subject):
+            yield replace(found, severity="note") if is_replaced and rule in _OF_ITS_START else found
 
 
 def folder_of(path: Path, here: Path) -> tuple[Path, bool]:
@@ -76,6 +84,14 @@ def folder_of(path: Path, here: Path) -> tuple[Path, bool]:
     if recipe is None:
         return path.parent, False
     return max(candidates, key=lambda folder: _has(Files.of(folder), recipe)), False
+
+
+def _is_replaced(context: Path | None) -> bool:
+    """Whether cpr.toml starts the image by another command than its own."""
+    if context is None or not (context / FILE).is_file():
+        return False
+    image = Config.read(context).image
+    return bool(image.command or image.args)
 
 
 def _is_dockerfile(path: Path, read: Dockerfile) -> bool:

@@ -12,6 +12,7 @@ from cpr_kit.build.lint.program import PYTHON, Serving, python_file
 from cpr_kit.build.lint.servers import FOLLOWERS, FOLLOWS, is_bare
 from cpr_kit.build.lint.subject import Subject
 from cpr_kit.build.shell import Word
+from cpr_kit.contract import DEFAULT_PORT
 
 EXPOSE = Rule(
     "EXPOSE", "EXPOSE says where the server listens; Vertex AI asks the model's first port, 8080 if it names none"
@@ -109,6 +110,9 @@ def _listens(subject: Subject, serving: Serving) -> Iterator[Finding]:
             f'{option} {"0.0.0.0:" if server.binds else ""}{subject.port}; or read it: sh -c "exec ... ${FOLLOWS}"'
         )
         yield PORT.breach(listening.line, detail, f"{instead}; or [image] ports = [{listening.port}]", path=path)
+    elif listening.port not in (None, DEFAULT_PORT):
+        detail = f"{where} port {listening.port} whatever {FOLLOWS} says, so each upload must name that port"
+        yield PORT.note(listening.line, detail, f'read it: sh -c "exec ... ${FOLLOWS}"', path=path)
 
 
 def _called(subject: Subject) -> Iterator[Finding]:

@@ -66,7 +66,7 @@ class ArrayPredictor(Predictor):
         self._preprocessor = preprocessor.find(folder)
         declared = self._open(artifacts.choose(folder, self.files), kwargs)
         # Behind a preprocessor of the author's, what the model wants says nothing about the request.
-        self._signature = Signature() if self._preprocessor else declared
+        self._signature = preprocessor.declared(self._preprocessor) if self._preprocessor else declared
         self.inline = self.inline and self._preprocessor is None
 
     @abstractmethod

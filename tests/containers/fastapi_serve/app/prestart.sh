@@ -1,0 +1,3 @@
+
+#! /usr/bin/env bash
+export PORT=$AIP_HTTP_PORT

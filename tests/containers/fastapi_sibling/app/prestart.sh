@@ -1,0 +1,2 @@
+#!/usr/bin/env bash
+export PORT=$AIP_HTTP_PORT
