@@ -1,7 +1,17 @@
 from __future__ import annotations
 
+import sys
+
 import pytest
 import tf_world
+
+
+@pytest.fixture(scope="module", autouse=True)
+def sdk_settings():
+    """What modules before have told aiplatform.init, such as a transport, is not these ones': the SDK keeps it."""
+    initializer = sys.modules.get("google.cloud.aiplatform.initializer")
+    if initializer is not None:
+        vars(initializer.global_config).update(vars(type(initializer.global_config)()))
 
 
 @pytest.fixture(scope="session")

@@ -49,9 +49,9 @@ def test_a5_1_raw_prediction_chooses_the_signature(endpoint):
 
 
 def test_a5_1_prediction_takes_the_default_signature_and_names_its_inputs(endpoint):
-    from google.api_core.exceptions import FailedPrecondition
+    from google.api_core.exceptions import BadRequest  # over gRPC its FailedPrecondition
 
-    with pytest.raises(FailedPrecondition) as raised:
+    with pytest.raises(BadRequest) as raised:
         endpoint.predict(instances=json.loads(REQUEST)["instances"])
     message = str(raised.value)
     assert "signature serving_default takes" in message
