@@ -256,7 +256,7 @@ def test_triton_with_one_model_at_its_own_routes(repository):
 
 
 def test_the_sdk_uploads_what_was_derived(monkeypatch):
-    aiplatform = pytest.importorskip("google.cloud.aiplatform")
+    from google.cloud import aiplatform
     from google.auth.credentials import AnonymousCredentials
 
     uploaded = []
