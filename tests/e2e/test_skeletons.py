@@ -49,8 +49,10 @@ def test_a_skeleton_has_all_that_a_project_needs(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_key_in_a_skeletons_cpr_toml_is_known_its_comments_included(kind, tmp_path):
     lines = (SKELETONS / kind / "cpr.toml").read_text().splitlines()
-    keys = [line.removeprefix("# ") if " = " in line else line for line in lines]
+    keys = [line.removeprefix("# ") if " = " in line or line.startswith("# [") else line for line in lines]
     (tmp_path / "cpr.toml").write_text("\n".join(keys))
 
-    assert Config.read(tmp_path, environ={}).model.predictor == "predictor:IrisPredictor"
-    assert Path(tmp_path / Config.read(tmp_path, environ={}).checks[0].request).suffix == ".json"
+    config = Config.read(tmp_path, environ={})
+    assert config.model.predictor == "predictor:IrisPredictor"
+    assert config.deploy.regions == ("us-central1",)
+    assert Path(config.checks[0].request).suffix == ".json"

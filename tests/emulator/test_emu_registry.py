@@ -442,7 +442,8 @@ def test_start_and_close_at_once(tmp_path):
 
 def test_with_the_process_engine_a_push_gives_the_images_id(monkeypatch, tmp_path):
     engine = ProcessEngine({**os.environ, "CPR_CACHE": str(tmp_path)})
-    engine._store.write(f"{NAME}:1", {"name": f"{NAME}:1", "id": "sha256:1", "env": {}, "entrypoint": [], "ports": []})
+    record = {"id": "sha256:1", "env": {}, "entrypoint": [], "ports": [], "entries": {}}
+    engine._store.write(f"{NAME}:1", {"name": f"{NAME}:1", **record})
     monkeypatch.setenv("CPR_REGISTRY", "engine")
     assert LocalModel(f"{NAME}:1", engine=engine).push_image() == "sha256:1"
     LocalModel(f"{NAME}:1", engine=engine).pull_image_if_not_exists()
