@@ -148,7 +148,7 @@ class Config:
         if not folder.is_dir():
             raise ConfigError(f"{folder} is not a folder")
         path = folder / FILE
-        table = _toml(path) if path.exists() else {}
+        table = toml(path) if path.exists() else {}
         for name in table:
             known(name, ("model", "image", "serve", "deploy", "check"), f"{path}: section")
         config = cls(
@@ -168,7 +168,8 @@ class Config:
         )
 
 
-def _toml(path: Path) -> dict[str, Any]:
+def toml(path: Path) -> dict[str, Any]:
+    """What a cpr.toml says, as it is written there. Raises ConfigError."""
     try:
         return tomllib.loads(path.read_text("utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -53,14 +53,10 @@ def difference(folder: SourceState, image: Built) -> str:
     if made and made.year < _FIRST_YEAR:  # of a build that is to come out the same at any time
         made = None
     when = f" at {made:%Y-%m-%d %H:%M:%S} UTC" if made else ""
-    newer = sorted(name for name, at in (folder.written or {}).items() if made and at > made.timestamp())
+    newer = [name for name, at in (folder.written or {}).items() if made and at > made.timestamp()]
+    newer.sort(key=lambda name: (name == FILE, name))  # it may be newer for its [deploy], which is in no image
     if not newer:
         return f"the code of this folder is not what its image was built from{when}; to deploy it, run cpr build first"
-    if newer == [FILE]:
-        return (
-            f"{FILE} changed after this image was built{when}; for [deploy], [[check]] and the image's name that needs "
-            "no build; to deploy anything else of it, run cpr build first"
-        )
     more = f" and {len(newer) - 1} more" if len(newer) > 1 else ""
     return f"{newer[0]}{more} changed after this image was built{when}; to deploy what is here, run cpr build first"
 

@@ -9,9 +9,10 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from cpr_kit.build import ignore, index, lock, requirements, template, wheel
+from cpr_kit.build import ignore, index, lock, requirements, settings, template, wheel
 from cpr_kit.build.ignore import Ignore
 from cpr_kit.build.source import Source
+from cpr_kit.config import FILE, toml
 from cpr_kit.engine.manifest import tree_digest
 from cpr_kit.engine.reaper import FULL
 from cpr_kit.errors import SourceError
@@ -50,7 +51,6 @@ def make(source: Source, folder: Path) -> dict[str, str]:
     _write_requirements(source, folder / "requirements")
     packages = _copy_packages(source, folder / "packages")
     code(source, folder)
-    _copy_baked(source, folder / "code")
     image = {
         "kit": next((folder / "kit").glob("*.whl")).relative_to(folder).as_posix(),
         "dependencies": needs(source),
@@ -69,10 +69,20 @@ def make(source: Source, folder: Path) -> dict[str, str]:
 
 
 def code(source: Source, folder: Path) -> Path:
-    """The folder's code as an image gets it, copied below the empty folder."""
+    """All that an image has of the folder, copied below the empty folder: code, a baked model, its part of cpr.toml."""
     target = _subfolder(folder, "code")
     copy(source.folder, target, Ignore.read(source.folder, _always(source)))
+    if os.path.lexists(target / FILE):  # .dockerignore may leave it out: the server reads the image's environment
+        _write_settings(source.folder / FILE, target / FILE)
+    _copy_baked(source, target)
     return target
+
+
+def _write_settings(path: Path, copied: Path) -> None:
+    copied.unlink()
+    if text := settings.text(toml(path)):
+        copied.write_text(text, "utf-8")
+        copied.chmod(0o644)
 
 
 def make_kit(folder: Path, files: Path, needed: Iterable[str]) -> None:

@@ -17,6 +17,7 @@ from string import Template
 from typing import Any
 
 from cpr_kit.build import context, ignore, index, reference, template
+from cpr_kit.build.settings import written
 from cpr_kit.build.source import Source
 from cpr_kit.config import FILE, Config
 from cpr_kit.engine.manifest import file_digest
@@ -203,18 +204,5 @@ def _digest(path: Path) -> str:
 
 
 def _block(name: str, values: Mapping[str, Any]) -> str:
-    lines = [f"{key} = {_value(value)}" for key, value in values.items() if value not in (None, [], {})]
+    lines = [f"{key} = {written(value)}" for key, value in values.items() if value not in (None, [], {})]
     return "\n".join([name, *lines, ""]) if lines else ""
-
-
-def _value(value: Any) -> str:
-    r"""A value as TOML writes it: its strings are JSON's, DEL apart.
-
-    >>> print(_value({"a": ["b\n", 1]}))
-    { "a" = ["b\n", 1] }
-    """
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{_value(key)} = {_value(item)}" for key, item in value.items()) + " }"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_value, value)) + "]"
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

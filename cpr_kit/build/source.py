@@ -55,6 +55,11 @@ class Source:
             _check_artifacts(config)
             return cls(config=config)
         if not any((config.model.predictor, config.model.handler, config.model.app)):
+            if not (config.folder / FILE).is_file():
+                raise SourceError(
+                    config.folder,
+                    f"there is no {FILE}, and no predictor is named; cpr init makes such a project",
+                )
             raise SourceError(
                 config.folder / FILE,
                 'neither a predictor nor a handler is named; write [model] predictor = "module:Class"',

@@ -49,7 +49,27 @@ def command(model_dir: str, signature: str | None, body_file: str | None, as_jso
         facts = models.facts(Path(model_dir), found)
         terminal.result({"path": model_dir, "models": facts}, models.text(Path(model_dir), facts), as_json=as_json)
         return
+    if not reader.is_model(Path(model_dir)):
+        _misnamed(Path(model_dir))
     _saved_model(reader.read(model_dir), signature, body_file, as_json=as_json)
+
+
+def _misnamed(path: Path) -> None:
+    """Raises ConfigError where a model is near, but under a name or in a folder that nothing serves it from."""
+    from cpr_kit.cli import models
+    from cpr_kit.errors import ConfigError
+    from cpr_kit.savedmodel.signatures import listed, shown
+
+    # A text or JSON file may be anything.
+    wanted = {Path(kind.name).suffix: kind.name for kind in models.KINDS if not kind.name.endswith((".txt", ".json"))}
+    inside = sorted(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []
+    if below := [each.name for each in inside if each.is_dir() and models.found(each)]:
+        raise ConfigError(f"{path} holds no model itself, and {listed(below)} in it does; name that folder")
+    if other := next((each for each in inside if each.suffix in wanted and each.is_file()), None):
+        name = wanted[other.suffix]
+        raise ConfigError(
+            f"{shown(str(other))} has a name that nothing looks for; a {other.suffix} model must be {name}"
+        )
 
 
 def _saved_model(model: SavedModel, asked: str | None, body_file: str | None, *, as_json: bool) -> None:
@@ -60,10 +80,11 @@ def _saved_model(model: SavedModel, asked: str | None, body_file: str | None, *,
     facts = _facts(model)
     if not model.signatures:
         if asked is not None or body_file is not None:
-            find(model.signatures, asked or DEFAULT)
+            find(model.signatures, DEFAULT if asked is None else asked)
         terminal.result(facts, "\n".join(_head(model)), as_json=as_json)
         return
-    name = asked or (DEFAULT if DEFAULT in model.signatures else next(iter(model.signatures)))
+    usual = DEFAULT if DEFAULT in model.signatures else next(iter(model.signatures))
+    name = usual if asked is None else asked
     signature = find(model.signatures, name)
     content: dict[str, Any] | None = None
     notes = []
@@ -158,12 +179,15 @@ def _tensor(tensor: Tensor, width: int) -> str:
 def _notes(signature: Signature, content: dict[str, Any], parsed: dict[str, Tensor]) -> list[str]:
     from cpr_kit.contract import MAX_BODY
     from cpr_kit.savedmodel import example
-    from cpr_kit.savedmodel.signatures import listed
+    from cpr_kit.savedmodel.signatures import INTEGERS, listed
 
     notes = []
     if example.needs_raw(content):
         why = "in columns" if "inputs" in content else "with a signature's name"
         notes.append(f"an endpoint takes a body {why} by rawPredict alone: cpr predict ENDPOINT --raw FILE.json")
+    elif whole := [tensor.name for tensor in signature.required.values() if tensor.dtype in INTEGERS]:
+        # google.protobuf.Value, which PredictRequest's instances are, has no other number.
+        notes.append(f"{listed(whole)} takes whole numbers; Endpoint.predict makes doubles of them: ask by rawPredict")
     if signature.takes_examples:
         notes.append(f"{listed(signature.inputs)} is {_examples(parsed)}")
     elif pictures := [tensor.name for tensor in signature.required.values() if tensor.is_binary]:

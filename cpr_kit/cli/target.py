@@ -67,6 +67,7 @@ def is_url(target: str) -> bool:
 
 def startable(target: str, options: Options) -> Startable:
     """Choose the engine and build, if it is a folder. Raises LackingError for what is neither folder nor image."""
+    from cpr_kit import serving_spec
     from cpr_kit.engine.choose import choose
     from cpr_kit.prebuilt import tf_serving
 
@@ -74,6 +75,9 @@ def startable(target: str, options: Options) -> Startable:
     note(choice.reason)
     if Path(target).is_dir():
         config = serving(Config.read(Path(target).resolve()), options.app)
+        if config.image.names_ports:  # else the image may say them; a build takes minutes
+            known = _changed(serving_spec.of(config, config.folder.name), options)
+            tf_serving.check(known, options.artifacts or config.artifact_uri)
         spec = build(config, choice.engine, tag=_passing_tag(config.folder), verbose=options.verbose)
     elif choice.engine.image(target):
         config, spec = None, ContainerSpec(image_uri=target)
@@ -138,7 +142,10 @@ def opened(target: str, options: Options) -> Iterator[tuple[Target, Startable | 
 
 
 def at_url(url: str, options: Options) -> Target:
-    """`http://host:port` has the kit's routes; a URL with a path names the predict route itself."""
+    """`http://host:port` has the kit's routes; a URL with a path names the predict route itself.
+
+    What stands after "?" goes with each request of a prediction, whatever its route: a key of a gateway's, say.
+    """
     from cpr_kit.harness.target import Target
 
     try:
@@ -149,8 +156,10 @@ def at_url(url: str, options: Options) -> Target:
     if not parts.netloc:
         raise UsageError(f'"{url}" names no host')
     path = parts.path if parts.path.strip("/") else ""
+    route = options.predict_route or path or KIT_PREDICT_ROUTE
+    joint = "&" if "?" in route else "?"
     return Target(
         base_url=f"{parts.scheme}://{parts.netloc}",
-        predict_route=options.predict_route or path or KIT_PREDICT_ROUTE,
+        predict_route=f"{route}{joint}{parts.query}" if parts.query else route,
         health_route=options.health_route or KIT_HEALTH_ROUTE,
     )

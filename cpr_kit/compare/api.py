@@ -36,6 +36,8 @@ from cpr_kit.errors import ContainerError, LackingError, UsageError
 __all__ = ["Comparison", "Effort", "Limits", "Request", "Side", "Subject", "compare", "run"]
 
 Progress = Callable[[str], None]
+_MOST_REQUESTS = 1_000_000
+"""Of one side at one rate: each arrival is kept for the percentiles."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +52,11 @@ class Effort:
         for rate in self.rates:
             if not 0 < rate < float("inf"):
                 raise UsageError(f"a rate of {rate:g} requests a second cannot be; give more than 0")
+            if rate * self.seconds > _MOST_REQUESTS:
+                raise UsageError(
+                    f"{rate:g} requests a second for {self.seconds:g} s are more than {_MOST_REQUESTS:,} requests; "
+                    "give a lower rate, or fewer seconds"
+                )
         if not 0 < self.seconds < float("inf"):
             raise UsageError(f"{self.seconds:g} seconds at a rate cannot be; give more than 0")
         if self.warm_up < 0:

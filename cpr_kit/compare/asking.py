@@ -16,6 +16,7 @@ from cpr_kit.compare.figures import Row
 from cpr_kit.compare.requests import Request
 from cpr_kit.deploy.predict.asking import UNREACHED, Answer
 from cpr_kit.errors import MissingExtra, UsageError
+from cpr_kit.harness.reasons import innermost
 from cpr_kit.harness.target import Target
 
 if TYPE_CHECKING:
@@ -62,9 +63,14 @@ class Server:
         except requests.Timeout:
             return _none(_TIMEOUT, f"{self._url} gave no answer within {self._timeout_s:g} s", began)
         except requests.ConnectionError as error:
-            return _none(UNREACHED, f"{self._url} could not be reached, or closed the connection: {error}", began)
+            reason = innermost(error)
+            return _none(UNREACHED, f"{self._url} could not be reached, or closed the connection: {reason}", began)
         except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError) as error:
-            return _none(UNREACHED, f"{self._url}: the answer broke off, or cannot be decoded: {error}", began)
+            return _none(
+                UNREACHED,
+                f"{self._url}: the answer broke off, or cannot be decoded: {innermost(error)}",
+                began,
+            )
         except (requests.RequestException, ValueError) as error:
             raise UsageError(f"POST {self._url} cannot be sent: {error}") from error
         return Answer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import math
@@ -98,7 +99,7 @@ def _of_folder(folder: Path) -> tuple[Request, ...]:
 
 def _of_json(path: Path, rows: int) -> tuple[Request, ...]:
     """A list is one of instances: a body of Vertex AI's is an object."""
-    content = _content(path)
+    content = _content(path).removeprefix(codecs.BOM_UTF8)
     try:
         value = orjson.loads(content)
     except ValueError as error:
@@ -110,7 +111,7 @@ def _of_json(path: Path, rows: int) -> tuple[Request, ...]:
 
 def _json_lines(path: Path) -> list[_Line]:
     lines, bad = [], []
-    for number, text in enumerate(_content(path).split(b"\n"), 1):
+    for number, text in enumerate(_content(path).removeprefix(codecs.BOM_UTF8).split(b"\n"), 1):
         if not text.strip():
             continue
         try:

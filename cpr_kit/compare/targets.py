@@ -120,7 +120,7 @@ def _named(name: str, engine: Engine | None, report: Report) -> Side:
 
 
 def at_url(url: str) -> Target:
-    """Without a path, the kit's route is asked."""
+    """Without a path, the kit's route is asked; a "?query" goes with each request."""
     try:
         parts = urllib.parse.urlsplit(url)
         _ = parts.port
@@ -129,7 +129,8 @@ def at_url(url: str) -> Target:
     if not parts.netloc:
         raise UsageError(f'"{url}" names no host')
     path = parts.path if parts.path.strip("/") else KIT_PREDICT_ROUTE
-    return Target(base_url=f"{parts.scheme}://{parts.netloc}", predict_route=path)
+    route = f"{path}?{parts.query}" if parts.query else path
+    return Target(base_url=f"{parts.scheme}://{parts.netloc}", predict_route=route)
 
 
 def _of_folder(name: str, engine: Engine, report: Report) -> Side:

@@ -112,17 +112,27 @@ class ServerNames:
     ) -> LocalModel:
         """NVIDIA Triton with one model at its own routes. Raises SpecError.
 
+        The repository may have others: then Triton is told which one is meant. Of a repository at gs:// nobody can see
+        that; if it has several: args=["--vertex-ai-default-model=MODEL"].
+
         `redirecting` serves all of the repository at Vertex AI's routes: `model` is the default one, and a request's
         header x-vertex-ai-triton-redirect names another's. Then Vertex AI chooses the port.
         """
+        artifacts = _absolute(model_repository)
+        triton.check_repository(artifacts, model)
         if redirecting:
             if port != triton.PORT:
                 raise SpecError(f"port is {port}, and redirecting leaves the port to Vertex AI; leave one of them out")
             spec = triton.redirecting(model, image=image, args=args, shared_memory_mb=shared_memory_mb)
         else:
-            spec = triton.spec(model, image=image, port=port, args=args, shared_memory_mb=shared_memory_mb)
-        artifacts = _absolute(model_repository)
-        triton.check_repository(artifacts, model)
+            spec = triton.spec(
+                model,
+                image=image,
+                port=port,
+                among_others=len(triton.models(artifacts)) > 1,
+                args=args,
+                shared_memory_mb=shared_memory_mb,
+            )
         return cast("type[LocalModel]", cls)(spec, engine=engine, artifact_uri=artifacts)
 
     def spec_here(self, artifacts: PathOrUri | None) -> ContainerSpec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -14,12 +15,14 @@ from cpr_kit.compat.local_model import LocalModel
 from cpr_kit.errors import LackingError, UsageError
 from cpr_kit.harness import client
 from cpr_kit.harness.endpoint import LocalEndpoint
-from cpr_kit.prebuilt import catalogue, tf_serving
+from cpr_kit.prebuilt import catalogue, optimized, tf_serving
 
 if TYPE_CHECKING:
     import requests
 
     from cpr_kit.contract import ContainerSpec
+
+_logger = logging.getLogger(__name__)
 
 DEFAULT_SIGNATURE = "serving_default"
 _NAME = "default"
@@ -75,6 +78,7 @@ class TensorFlowModel(LocalModel):
     local_image: str | None = None
     """A TensorFlow Serving that stands for the prebuilt image on this machine."""
     notes: tuple[str, ...] = ()
+    _told = False
 
     def body(self, instances: Sequence[Any], signature: str | None = None) -> dict[str, Any]:
         """The body for `Endpoint.raw_predict`, checked against the model. Raises UsageError."""
@@ -83,13 +87,27 @@ class TensorFlowModel(LocalModel):
     def spec_here(self, artifacts: str | os.PathLike[str] | None) -> ContainerSpec:
         """The prebuilt image where this machine has it, else TensorFlow Serving under the same routes."""
         if self.local_image is not None:
-            return tf_serving.spec(_NAME, image=self.local_image)
+            return self._served_by(self.local_image)
         if catalogue.is_prebuilt(self.spec.image_uri) and self._any().image(self.spec.image_uri) is None:
             raise LackingError(
                 f"this machine has no image {self.spec.image_uri}; docker pull it, which takes Google's registry, or "
                 f'name another for runs here: LocalModel.tensorflow(..., image="{tf_serving.IMAGE}")'
             )
         return super().spec_here(artifacts)
+
+    def _served_by(self, image: str) -> ContainerSpec:
+        """A server that stands for the prebuilt image, with as many of its arguments as it knows."""
+        found = self._any().image(image)
+        args, lacking = optimized.split(self.spec.args, found.labels.get(optimized.SERVED, "") if found else "")
+        if lacking and not self._told:
+            self._told = True
+            _logger.warning(
+                "%s has no counterpart of these flags, and serves without them here: %s", image, ", ".join(lacking)
+            )
+        named = [each.partition("=")[2] for each in args if each.startswith("--model_name=")]
+        name = named[-1] if named else _NAME
+        derived = tf_serving.spec(name, image=image).args
+        return tf_serving.spec(name, image=image, args=[each for each in args if each not in derived])
 
     def push_image(self) -> str:
         """Raises UsageError: models use a prebuilt image where it is."""

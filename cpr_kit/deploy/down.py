@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 from cpr_kit.deploy import lease
 from cpr_kit.deploy.apply import Outcome
 from cpr_kit.deploy.artifacts import staged as artifacts
@@ -14,6 +17,7 @@ from cpr_kit.deploy.resources import Endpoint, Version
 from cpr_kit.deploy.target import Target
 from cpr_kit.deploy.vertex.calls import Report, silent
 from cpr_kit.deploy.vertex.client import Vertex
+from cpr_kit.errors import DeclinedError
 
 
 def plan_down(target: Target, vertex: Vertex) -> RegionPlan:
@@ -31,15 +35,6 @@ def plan_down(target: Target, vertex: Vertex) -> RegionPlan:
                     reason=f"{each.traffic} % of the traffic" if ours else "another model's",
                 )
             )
-        goes = _goes(target, endpoint)
-        steps.append(
-            Step(
-                action="delete" if goes else "keep",
-                what="endpoint",
-                name=endpoint.id,
-                reason="" if goes else "it was made by others, or serves another model",
-            )
-        )
     for version in versions:
         ours = key_of(target, version) is not None
         steps.append(
@@ -48,6 +43,16 @@ def plan_down(target: Target, vertex: Vertex) -> RegionPlan:
                 what="model version",
                 name=str(version),
                 reason="" if ours else "it was not uploaded by cpr",
+            )
+        )
+    if endpoint is not None:
+        goes = _goes(target, endpoint)
+        steps.append(
+            Step(
+                action="delete" if goes else "keep",
+                what="endpoint",
+                name=endpoint.id,
+                reason="" if goes else "it was made by others, or serves another model",
             )
         )
     return RegionPlan(project=target.project, region=target.region, endpoint=target.endpoint, steps=tuple(steps))
@@ -59,33 +64,53 @@ def down(target: Target, vertex: Vertex, *, take_lease: bool = False, report: Re
     The outcome's lines name what has gone.
     """
     endpoint = find(target, vertex)
-    removed: list[str] = []
-    if endpoint is not None:
-        with lease.held(vertex, endpoint, report=report, take=take_lease) as mine:
-            mine.vertex.settle(endpoint.name)
-            removed += _emptied(target, mine.vertex, endpoint, report)
-        now = vertex.again(endpoint)
-        if _goes(target, now) and not now.deployed:
-            lease.check_free(now)  # another run may have begun as soon as it was
-            report(f"delete endpoint {endpoint.id}")
-            vertex.delete_endpoint(endpoint)
-            removed.append(f"endpoint {endpoint.id}")
-            endpoint = None
-    removed += _delete_doubles(target, vertex, endpoint, report)
+    if endpoint is None:
+        return _outcome(target, "", _leftovers(target, vertex, None, functools.partial(_none, target, vertex), report))
+    with lease.held(vertex, endpoint, report=report, take=take_lease) as mine:
+        mine.vertex.settle(endpoint.name)
+        removed = _emptied(target, mine.vertex, endpoint, report)
+        removed += _leftovers(target, mine.vertex, endpoint, mine.check, report)
+        # The lease ends with the endpoint, so it goes last: a run after one that was killed still finds it.
+        now = mine.vertex.again(endpoint)
+        goes = _goes(target, now) and not now.deployed
+        removed += _deleted(mine.vertex, now, report) if goes else []
+    return _outcome(target, "" if goes else endpoint.name, removed)
+
+
+def _outcome(target: Target, endpoint: str, removed: list[str]) -> Outcome:
+    return Outcome(region=target.region, changed=bool(removed), version="", endpoint=endpoint, lines=tuple(removed))
+
+
+def _none(target: Target, vertex: Vertex) -> None:
+    """Without an endpoint there is no lease to hold. Raises DeclinedError where another run has made one meanwhile."""
+    if found := vertex.endpoint(target.endpoint):
+        raise DeclinedError(
+            f"another cpr has made endpoint {found.display_name} while its model was being removed",
+            "wait until it is done; then cpr down removes that too",
+        )
+
+
+def _leftovers(
+    target: Target, vertex: Vertex, endpoint: Endpoint | None, check: Callable[[], None], report: Report
+) -> list[str]:
+    """Beside the endpoint: its doubles, the versions, the staged artifacts. `check` raises where they are another's."""
+    removed = _delete_doubles(target, vertex, endpoint, report)
     vertex.settle(f"{vertex.parent}/models/{target.model}")
     for version in _in_order(target, vertex.versions(target.model)):
+        check()
         report(f"delete {version}")
         vertex.delete_version(version)
         removed.append(f"model version {version}")
     if target.staging:
+        check()
         artifacts.remove_all(f"{target.staging.rstrip('/')}/{target.endpoint}")
-    return Outcome(
-        region=target.region,
-        changed=bool(removed),
-        version="",
-        endpoint=endpoint.name if endpoint is not None else "",
-        lines=tuple(removed),
-    )
+    return removed
+
+
+def _deleted(vertex: Vertex, endpoint: Endpoint, report: Report) -> list[str]:
+    report(f"delete endpoint {endpoint.id}")
+    vertex.delete_endpoint(endpoint)
+    return [f"endpoint {endpoint.id}"]
 
 
 def _delete_doubles(target: Target, vertex: Vertex, endpoint: Endpoint | None, report: Report) -> list[str]:
@@ -94,9 +119,7 @@ def _delete_doubles(target: Target, vertex: Vertex, endpoint: Endpoint | None, r
     for each in vertex.endpoints(target.endpoint):
         is_double = endpoint is None or each.id != endpoint.id
         if is_double and is_ours(each) and not each.deployed and LABEL not in each.labels:
-            report(f"delete endpoint {each.id}")
-            vertex.delete_endpoint(each)
-            removed.append(f"endpoint {each.id}")
+            removed += _deleted(vertex, each, report)
     return removed
 
 

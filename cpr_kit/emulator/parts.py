@@ -154,11 +154,21 @@ class Parts:
         return Depot(folder / "objects", folder / "index.sqlite")
 
     def _container_environment(self) -> dict[str, str]:
-        """A container reads gs:// and asks for its identity as on Vertex AI, only elsewhere."""
+        """A container reads gs:// and asks for its identity as on Vertex AI, only elsewhere.
+
+        Google's C++ client, as in Triton, knows a storage under a name of its own, and reads files by the XML API
+        unless told not to. TensorFlow's own reader of gs:// has Google's address in it, and no name for another.
+        """
         if not self._container_address:
             return {}
+        storage = f"http://{self._container_address}"
         metadata = dict.fromkeys(("GCE_METADATA_HOST", "GCE_METADATA_IP", "GCE_METADATA_ROOT"), self._container_address)
-        return {"STORAGE_EMULATOR_HOST": f"http://{self._container_address}", **metadata}
+        return {
+            "STORAGE_EMULATOR_HOST": storage,
+            "CLOUD_STORAGE_EMULATOR_ENDPOINT": storage,
+            "GOOGLE_CLOUD_CPP_STORAGE_REST_CONFIG": "disable-xml",
+            **metadata,
+        }
 
     async def _post(self, container: DeployedContainer, body: bytes) -> tuple[int, bytes]:
         """One request of a batch job, which has a time-out of its own around this."""

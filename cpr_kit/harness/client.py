@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from cpr_kit.errors import ContainerError, MissingExtra, PredictionError, UsageError
+from cpr_kit.harness.reasons import innermost
 
 if TYPE_CHECKING:
     import requests
@@ -58,7 +59,7 @@ def request(
         except requests.Timeout as error:
             raise PredictionError(_GATEWAY_TIMEOUT, f"{url} gave no answer within {timeout_s:g} s") from error
         except requests.ConnectionError as error:
-            raise ContainerError(f"{url} could not be reached, or closed the connection: {error}") from error
+            raise ContainerError(f"{url} could not be reached, or closed the connection: {innermost(error)}") from error
         except (requests.RequestException, ValueError) as error:
             raise UsageError(f"{method} {url} cannot be sent: {error}") from error
 

@@ -44,7 +44,12 @@ def read(body: bytes, find: Callable[[str], Signature]) -> Asked:
         raise invalid(which)
     in_rows = "instances" in value
     columns = _rows(value["instances"], signature) if in_rows else _columns(value["inputs"], signature)
-    inputs = {name: array(columns[name], tensor) for name, tensor in signature.inputs.items()}
+    has_bools = b"true" in body or b"false" in body
+    inputs = {
+        name: array(columns[name], tensor, has_bools=has_bools)
+        for name, tensor in signature.inputs.items()
+        if name in columns
+    }
     signature.check(inputs)
     return Asked(signature=signature, inputs=inputs, in_rows=in_rows)
 
@@ -72,7 +77,8 @@ def write(outputs: Arrays, *, in_rows: bool) -> bytes:
 
 def _parsed(body: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(body)  # unlike orjson it takes NaN and Infinity, which TensorFlow Serving reads and writes
+        # Unlike orjson it takes NaN and Infinity, which TensorFlow Serving reads and writes.
+        value = json.loads(body.decode())
     except UnicodeDecodeError as error:
         raise invalid(f"JSON Parse error: Invalid encoding in string. at offset: {error.start}") from error
     except json.JSONDecodeError as error:
@@ -95,30 +101,39 @@ def _rows(instances: Any, signature: Signature) -> dict[str, Any]:
         raise invalid("Expecting 'instances' value to be an list/array")
     if not instances:
         raise invalid("No values in 'instances' array")
-    if len(signature.inputs) == 1 and not (isinstance(instances[0], dict) and not _is_bytes(instances[0])):
-        return {next(iter(signature.inputs)): instances}
-    columns: dict[str, list[Any]] = {name: [] for name in signature.inputs}
+    if (bare := _bare(signature)) and not (isinstance(instances[0], dict) and not _is_bytes(instances[0])):
+        return {bare: instances}
+    columns: dict[str, list[Any]] = {}
     for number, instance in enumerate(instances):
         where = f"Failed to process element: {number} of 'instances' list."
         if not isinstance(instance, dict):
             raise invalid(f"{where} Expecting an object with the named inputs; {signature.expecting()}")
         _check_names(instance, signature, where)
+        columns = columns or {name: [] for name in instance}
+        if uneven := sorted(instance.keys() ^ columns.keys()):  # inputs that may be left out
+            raise invalid(f"{where} All elements must have {uneven[0]}, or none; {signature.expecting()}")
         for name, column in columns.items():
             column.append(instance[name])
     return columns
 
 
 def _columns(inputs: Any, signature: Signature) -> Mapping[str, Any]:
-    if len(signature.inputs) == 1 and not (isinstance(inputs, dict) and not _is_bytes(inputs)):
-        return {next(iter(signature.inputs)): inputs}
+    if (bare := _bare(signature)) and not (isinstance(inputs, dict) and not _is_bytes(inputs)):
+        return {bare: inputs}
     if not isinstance(inputs, dict):
         raise invalid(f"Failed to process 'inputs'. Expecting an object with the named inputs; {signature.expecting()}")
     _check_names(inputs, signature, "Failed to process 'inputs'.")
     return inputs
 
 
+def _bare(signature: Signature) -> str:
+    """The input that needs no name, where there is one."""
+    needed = signature.required or list(signature.inputs)
+    return needed[0] if len(needed) == 1 else ""
+
+
 def _check_names(given: Mapping[str, Any], signature: Signature, where: str) -> None:
-    for name in signature.inputs:
+    for name in signature.required:
         if name not in given:
             raise invalid(f"{where} JSON object: does not have named input: {name}; {signature.expecting()}")
     for name in given:
@@ -126,10 +141,15 @@ def _check_names(given: Mapping[str, Any], signature: Signature, where: str) -> 
             raise invalid(f"{where} JSON object: has an unknown input: {name}; {signature.expecting()}")
 
 
-def array(value: Any, tensor: Tensor) -> Array:
-    """The JSON value as the input that it is for. Raises ServingError for other types, and for ragged lists."""
+def array(value: Any, tensor: Tensor, *, has_bools: bool = True) -> Array:
+    """The JSON value as the input that it is for. Raises ServingError for other types, and for ragged lists.
+
+    `has_bools` is whether there may be true or false in it: looking for them takes a step for each number.
+    """
     try:
-        return _text_array(value, tensor) if tensor.dtype is None else _number_array(value, tensor, tensor.dtype)
+        if tensor.dtype is None:
+            return _text_array(value, tensor)
+        return _number_array(value, tensor, tensor.dtype, has_bools=has_bools)
     except RuntimeError as error:  # the depth of Python's calls, or numpy's dimensions, have an end
         raise invalid(f"input {tensor.name} has lists that are nested too deeply") from error
 
@@ -141,7 +161,9 @@ def _text_array(value: Any, tensor: Tensor) -> Array:
     return found
 
 
-def _number_array(value: Any, tensor: Tensor, dtype: np.dtype[Any]) -> Array:
+def _number_array(value: Any, tensor: Tensor, dtype: np.dtype[Any], *, has_bools: bool) -> Array:
+    if dtype.kind == "c":
+        raise invalid(f"input {tensor.name} is {tensor.dtype_name}, which JSON has no form for; ask over gRPC")
     try:
         found = np.array(value)
     except ValueError as error:
@@ -150,8 +172,11 @@ def _number_array(value: Any, tensor: Tensor, dtype: np.dtype[Any]) -> Array:
         return found.astype(dtype)
     if found.dtype.kind == "O" and all(type(each) in (int, float) for each in found.flat):
         found = _beyond_64_bits(found, tensor, dtype)
-    if found.dtype.kind not in _kinds(dtype):
-        _refuse(value, tensor)
+    fits = found.dtype.kind in _kinds(dtype)
+    if not fits or (has_bools and dtype.kind != "b"):  # numpy takes true among numbers for 1
+        _check_each(value, tensor, dtype)
+    if not fits:  # each alone is of the type, and all together are not: beyond int64 here, negative there
+        raise _too_large(tensor)
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)
         if found.min() < limits.min or found.max() > limits.max:
@@ -193,17 +218,16 @@ def _texts(value: Any, tensor: Tensor) -> Any:
         raise invalid(f"JSON Value: {_excerpt(value)} not formatted correctly for base64 data") from error
 
 
-def _refuse(value: Any, tensor: Tensor) -> None:
+def _check_each(value: Any, tensor: Tensor, dtype: np.dtype[Any]) -> None:
     """Raises for the first value that is not of the type."""
-    assert tensor.dtype is not None
+    wanted = {"b": (bool,), "i": (int,), "u": (int,)}.get(dtype.kind, (int, float))
     pending = [value]
     while pending:
         each = pending.pop()
         if isinstance(each, list):
             pending += reversed(each)
-        elif np.array(each).dtype.kind not in _kinds(tensor.dtype):
+        elif type(each) not in wanted:
             raise _mistyped(each, tensor)
-    raise _too_large(tensor)  # each alone has a type, and all together have none: beyond int64 here, negative there
 
 
 def _mistyped(value: Any, tensor: Tensor) -> ServingError:
@@ -228,7 +252,9 @@ def _excerpt(value: Any) -> str:
 
 
 def _shown(name: str, value: Array) -> Array:
-    """Text as str, bytes as {"b64": ...}; numbers stay as they are."""
+    """Text as str, bytes as {"b64": ...}; numbers stay as they are. Raises ServingError for complex ones."""
+    if value.dtype.kind == "c":
+        raise invalid(f"output {name} is {value.dtype.name}, which JSON has no form for; ask over gRPC")
     if value.dtype.kind != "O":
         return np.asarray(value, order="C")
     shown = np.empty(value.shape, dtype=object)
@@ -249,7 +275,8 @@ def _text(name: str, value: Any) -> Any:
 
 
 def _dumped(value: Any, outputs: Arrays) -> bytes:
-    if all(each.dtype.kind != "f" or bool(np.isfinite(each).all()) for each in outputs.values()):
+    # numpy calls bfloat16's kind V.
+    if all(each.dtype.kind not in "fV" or bool(np.isfinite(each).all()) for each in outputs.values()):
         return orjson.dumps(value, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY)
     return json.dumps(value, default=_plain).encode()
 

@@ -87,11 +87,12 @@ def compress(functions: Iterable[Any]) -> int:
 
 
 def _tensors(inputs: Arrays, signature: Signature) -> dict[str, Any]:
+    """The loaded function knows no defaults: what the request leaves out is put in here."""
     import tensorflow as tf
 
     return {
         name: tf.constant(value, dtype=tf.string if signature.inputs[name].dtype is None else None)
-        for name, value in inputs.items()
+        for name, value in {**signature.defaults, **inputs}.items()
     }
 
 

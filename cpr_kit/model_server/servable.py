@@ -101,12 +101,15 @@ def _signatures(folder: Path) -> dict[str, Signature]:
 
 def _signature(name: str, message: Any) -> Signature:
     """Sorted: a protobuf map has another order each time, and errors name the first fault."""
+    import tensorflow as tf
+
     return Signature(
         name=name,
         method=message.method_name,
         inputs={each: _tensor(each, info) for each, info in sorted(message.inputs.items())},
         outputs={each: _tensor(each, info) for each, info in sorted(message.outputs.items())},
         message=message,
+        defaults={each: tf.make_ndarray(value) for each, value in message.defaults.items()},
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -40,22 +40,31 @@ class Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Signature:
-    """`message` is the SignatureDef that it was read from."""
+    """`message` is the SignatureDef that it was read from; `defaults` are the values of inputs that may be left out."""
 
     name: str
     method: str
     inputs: Mapping[str, Tensor]
     outputs: Mapping[str, Tensor]
     message: Any
+    defaults: Arrays = field(default_factory=dict)
+
+    @property
+    def required(self) -> list[str]:
+        return [name for name in self.inputs if name not in self.defaults]
 
     def expecting(self) -> str:
-        return f"signature {self.name} takes " + ", ".join(self.inputs[name].shown() for name in sorted(self.inputs))
+        takes = (
+            self.inputs[name].shown() + (", which may be left out" if name in self.defaults else "")
+            for name in sorted(self.inputs)
+        )
+        return f"signature {self.name} takes " + ", ".join(takes)
 
     def check(self, inputs: Arrays) -> None:
-        """Raises ServingError, its words TensorFlow's own, unless exactly the signature's inputs are there."""
-        if inputs.keys() != self.inputs.keys():
-            extra = ",".join(sorted(inputs.keys() - self.inputs.keys()))
-            missing = ",".join(sorted(self.inputs.keys() - inputs.keys()))
+        """Raises ServingError, its words TensorFlow's own, unless the signature's inputs are there and no others."""
+        extra = ",".join(sorted(inputs.keys() - self.inputs.keys()))
+        missing = ",".join(sorted(set(self.required) - inputs.keys()))
+        if extra or missing:
             raise invalid(
                 f"input size does not match signature: {len(inputs)}!={len(self.inputs)}. Sent extra: {{{extra}}}. "
                 f"Missing but required: {{{missing}}}. {self.expecting()}"

@@ -20,6 +20,8 @@ FLAGS = ("allow_precompilation", "allow_compression", "use_tfrt", "disable_optim
 """The runtime's own, beside those of TensorFlow Serving."""
 RENAMED = {"allow_precision_affecting_optimizations": "allow_compression"}
 """Old flag -> the one that took its place."""
+SERVED = "cpr-kit.optimizations"
+"""An image's label: those of `FLAGS` that it has a counterpart of, as `containers/tf_serving` says it of itself."""
 
 _STANDARD_VERSION = "2-15"
 _ALPHA = "alpha"
@@ -81,6 +83,22 @@ def modern(args: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         if old != new
     )
     return found, notes
+
+
+def split(args: Sequence[str], served: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Arguments for another server than the runtime, and what it has no counterpart of; `served` is its `SERVED`.
+
+    A flag that is off needs none: without it the server is as it says.
+    """
+    known = set(served.split(","))
+    kept, lacking = [], []
+    for each in modern(args)[0]:
+        name, _, value = each.removeprefix("--").partition("=")
+        if name not in FLAGS or name in known:
+            kept.append(each)
+        elif value.lower() not in {"false", "0"}:
+            lacking.append(each)
+    return tuple(kept), tuple(lacking)
 
 
 def _prebuilt(name: str, version: str | None, accelerator: str) -> catalogue.Prebuilt:

@@ -134,11 +134,10 @@ def check(spec: ContainerSpec, artifacts: str | None) -> None:
     """Raises SpecError for a TensorFlow Serving that would start, and never get healthy; others are not looked at."""
     found = list(faults(spec, artifacts))
     if found:
-        raise SpecError(
-            "TensorFlow Serving would not get healthy:\n"
-            + "\n".join(f"  {each}" for each in found)
-            + '\nLocalModel.tf_serving(model_dir, name="...") derives all of it from the name'
-        )
+        lines = ["TensorFlow Serving would not get healthy:", *(f"  {each}" for each in found)]
+        if found != list(_of_folder(_flags(spec), artifacts)):
+            lines.append('LocalModel.tf_serving(model_dir, name="...") derives all of it from the name')
+        raise SpecError("\n".join(lines))
 
 
 def faults(spec: ContainerSpec, artifacts: str | None) -> Iterator[str]:
@@ -214,7 +213,9 @@ def _of_folder(flags: dict[str, str], artifacts: str | None) -> Iterator[str]:
         return
     base = Path(artifacts).expanduser().resolve() / below
     if not base.is_dir():
-        yield f"{base} is no folder; --model_base_path names it"
+        what = "a file" if base.exists() else "not there"
+        place = base / "1" / _FILES[0]
+        yield f"{base}, where the model's versions are looked for, is {what}; save the model as {place}"
     elif _is_version(base.name) and _has_model(base):
         yield f"{base} is a version; TensorFlow Serving wants the folder above it: {base.parent}"
     elif fault := version_fault(base):

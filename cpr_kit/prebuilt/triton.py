@@ -7,7 +7,7 @@ sample (Vertex AI's routes, a default model, others by the header `REDIRECT`).
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cpr_kit.contract import ContainerSpec
@@ -20,6 +20,8 @@ REPOSITORY = "--model-repository=$(AIP_STORAGE_URI)"
 REDIRECT = "x-vertex-ai-triton-redirect"
 """A request's header with the route it is meant for, such as `v2/models/NAME/infer`, in place of the default model."""
 
+_DEFAULT = "--vertex-ai-default-model"
+_STRICT = "--strict-model-config"
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _SHOWN = 6
 
@@ -29,18 +31,27 @@ def spec(
     *,
     image: str = IMAGE,
     port: int = PORT,
+    among_others: bool = False,
     args: Sequence[str] = (),
     shared_memory_mb: int | None = None,
 ) -> ContainerSpec:
     """One model by its own routes. Raises SpecError.
 
+    `among_others` is for a repository of several: with Vertex AI's variables around it, Triton serves one model at the
+    predict route, whatever that is, and has to be told which; else its start ends with "Expect the model repository
+    contains only a single model if default model is not specified".
+
     >>> spec("pytorch").predict_route
     '/v2/models/pytorch/infer'
     """
     _check_name(model)
+    default = f"{_DEFAULT}={model}"
+    # Of a repository at gs:// only its author knows how many models it has.
+    others = _added(each for each in args if each != default)
+    told = (default,) if among_others or default in args else ()
     return ContainerSpec(
         image_uri=image,
-        args=(PROGRAM, REPOSITORY, *_added(args)),
+        args=(PROGRAM, REPOSITORY, *told, *others),
         ports=(port,),
         predict_route=f"/v2/models/{model}/infer",
         health_route=f"/v2/models/{model}",
@@ -63,9 +74,9 @@ def redirecting(
         args=(
             PROGRAM,
             REPOSITORY,
-            f"--vertex-ai-default-model={default_model}",
-            f"--strict-model-config={'true' if strict else 'false'}",
-            *_added(args),
+            f"{_DEFAULT}={default_model}",
+            f"{_STRICT}={'true' if strict else 'false'}",
+            *_added(args, _STRICT),
         ),
         shared_memory_size_mb=shared_memory_mb,
     )
@@ -79,8 +90,7 @@ def check_repository(folder: str, model: str) -> None:
     if not path.is_dir():
         raise SpecError(f"{folder} is {'a file' if path.exists() else 'not there'}; name the folder of the models")
     if not (path / model).is_dir():
-        inside = sorted(each.name for each in path.iterdir() if each.is_dir())
-        shown = ", ".join(inside[:_SHOWN]) or "no folder"
+        shown = ", ".join(models(folder)[:_SHOWN]) or "no folder"
         hint = f"; {path} is one model, so name the folder above it: {path.parent}" if path.name == model else ""
         raise SpecError(f'the repository {path} has no model "{model}"; it has {shown}{hint}')
     if not any(each.name.isascii() and each.name.isdecimal() for each in (path / model).iterdir() if each.is_dir()):
@@ -89,11 +99,19 @@ def check_repository(folder: str, model: str) -> None:
         )
 
 
-def _added(args: Sequence[str]) -> tuple[str, ...]:
-    for each in args:
-        if each.partition("=")[0] in {"--model-repository", "--vertex-ai-default-model", "--strict-model-config"}:
+def models(folder: str) -> list[str]:
+    """The models of a repository, which are its folders; of one at gs:// nothing is known."""
+    if folder.startswith("gs://"):
+        return []
+    return sorted(each.name for each in Path(folder).expanduser().resolve().iterdir() if each.is_dir())
+
+
+def _added(args: Iterable[str], *derived: str) -> tuple[str, ...]:
+    found = tuple(args)
+    for each in found:
+        if each.partition("=")[0] in {"--model-repository", _DEFAULT, *derived}:
             raise SpecError(f"{each} is derived here; leave it out of args")
-    return tuple(args)
+    return found
 
 
 def _check_name(model: str) -> None:

@@ -64,6 +64,9 @@ class ImagePreprocessor:
         self.input_name = input_name
         self.formats = _known(formats)
         self.upright, self.max_pixels, self.max_images = upright, max_pixels, max_images
+        for name, most in (("max_pixels", max_pixels), ("max_images", max_images)):
+            if most < 1:
+                raise UsageError(f"{name} is {most}, which lets no image through; give 1 or more")
 
     @classmethod
     def from_folder(cls, folder: str, **options: Any) -> ImagePreprocessor:
@@ -73,12 +76,16 @@ class ImagePreprocessor:
         path = artifacts.fetch(folder) / SIDECAR
         try:
             facts = json.loads(path.read_bytes())
-            form = pixels.form_of(facts["image"]).facts()
-            return cls(**{**form, "input_name": facts["input"], **options})
+            form = {**pixels.form_of(facts["image"]).facts(), "input_name": facts["input"]}
+        except FileNotFoundError as error:
+            raise StartError(
+                f"{path} is not there", "save the model with attach_image_serving, which writes it"
+            ) from error
         except (OSError, ValueError, KeyError, TypeError, UsageError) as error:
             raise StartError(
                 f"{path} says nothing of images", "save the model with attach_image_serving, which writes it"
             ) from error
+        return cls(**{**form, **options})
 
     def __call__(self, request: Any) -> np.ndarray[Any, Any]:
         """Of a decoded request, {"instances": [...]}. Raises RequestError."""

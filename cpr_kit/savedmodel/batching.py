@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from cpr_kit.errors import UsageError
 
 FILE = "config/batching_parameters_config"
+_LARGEST = (1 << 63) - 1  # the values are google.protobuf.Int64Value
 
 
 def parameters(
@@ -49,6 +50,9 @@ def parameters(
     for name, what in (("max_enqueued_batches", "the queue"), ("num_batch_threads", "the number of threads")):
         if (value := wrapped[name]) is not None:
             _positive(what, value)
+    for name, value in wrapped.items():
+        if value is not None and value > _LARGEST:
+            raise UsageError(f"{name} is {value}, and TensorFlow Serving reads numbers up to {_LARGEST}")
     lines = [f"{name} {{ value: {value} }}" for name, value in wrapped.items() if value is not None]
     return "\n".join([*lines, *(f"allowed_batch_sizes: {size}" for size in sizes)]) + "\n"
 

@@ -9,7 +9,6 @@ import base64
 import binascii
 import itertools
 import json
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -201,9 +200,8 @@ def _value_fault(dtype: str, value: Any) -> str:
         return f"{dtype} takes a number"
     if dtype in FLOATS:
         return "" if isinstance(value, float) or _is_double(value) else f"{dtype} cannot hold it"
-    # Vertex AI's predict turns 1 into 1.0 and back, so a whole float is no fault.
-    if isinstance(value, float) and not (math.isfinite(value) and value.is_integer()):
-        return f"{dtype} takes a whole number"
+    if isinstance(value, float):  # 1.0 too: TensorFlow Serving goes by how a number is written
+        return f"{dtype} takes a whole number, without a point"
     low, high = INTEGERS[dtype]
     return "" if low <= value <= high else f"{dtype} holds {low} to {high}"
 

@@ -59,7 +59,8 @@ def _bodies(signature: Signature, requests: Sequence[Any], batch_sizes: Sequence
         named = request.get("signature_name", signature.name) if isinstance(request, Mapping) else signature.name
         if named != signature.name and "signature_name" not in signature.inputs:
             raise UsageError(
-                f'request {number} is for "{shown(str(named))}", and the file for "{shown(signature.name)}"'
+                f'request {number} is for "{shown(str(named))}", and the file for "{shown(signature.name)}"; '
+                "a file is for one signature: name that of its requests"
             )
         if _is_body(request, "inputs", signature):
             columns += 1
@@ -128,7 +129,7 @@ def _put(path: Path, records: list[bytes]) -> None:
 def read_requests(path: Path) -> list[Any]:
     """The requests of a file of JSON lines; a file that is one JSON value is one request. Raises UsageError."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise UsageError(f"{path} is not UTF-8; it must hold JSON lines") from None
     except OSError as error:
@@ -139,6 +140,8 @@ def read_requests(path: Path) -> list[Any]:
     for number, line in enumerate(text.split("\n"), 1):
         try:
             requests += [json.loads(line)] if line.strip() else []
+        except json.JSONDecodeError as error:
+            raise UsageError(f"{path}, line {number} is not JSON: {error.msg} at column {error.colno}") from None
         except (ValueError, RecursionError) as error:
             raise UsageError(f"{path}, line {number} is not JSON: {error}") from None
     return requests

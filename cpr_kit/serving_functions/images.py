@@ -5,6 +5,7 @@ The pure-Python twin is `ImagePreprocessor`; both give the same pixels.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ _RANK = 4
 
 def attach_image_serving(
     model: Any,
-    folder: str,
+    folder: str | os.PathLike[str],
     *,
     size: Sequence[int] | None = None,
     scale: float = 1 / 255,

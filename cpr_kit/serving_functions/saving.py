@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -73,10 +74,10 @@ class Plan:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
-def save(network: Network, folder: str, plan: Plan, labels: Sequence[str] | None) -> ServingFunction:
+def save(network: Network, folder: str | os.PathLike[str], plan: Plan, labels: Sequence[str] | None) -> ServingFunction:
     """Trace, ask, write. Raises UsageError, before anything is written, for a model that cannot answer the sample."""
     tf = tensorflow()
-    folder = str(folder)
+    folder = os.fspath(folder)
     _check_names(plan.specs)
     _check_empty(folder)
     names = tuple(str(label) for label in labels or ())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from cpr_kit.serving_functions.saving import Plan, ServingFunction
 
 def attach_tabular_serving(
     model: Any,
-    folder: str,
+    folder: str | os.PathLike[str],
     *,
     features: Sequence[str],
     mean: Sequence[float] | None = None,
@@ -42,7 +43,7 @@ def attach_tabular_serving(
 
 def attach_example_serving(
     model: Any,
-    folder: str,
+    folder: str | os.PathLike[str],
     *,
     features: Sequence[str],
     defaults: Mapping[str, float] | None = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from cpr_kit.serving_functions.saving import Plan, ServingFunction
 
 def attach_text_serving(
     model: Any,
-    folder: str,
+    folder: str | os.PathLike[str],
     *,
     prepare: Callable[[Any], Any] | None = None,
     labels: Sequence[str] | None = None,

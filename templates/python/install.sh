@@ -44,10 +44,25 @@ install() {
 # compile FOLDER MODE [ROOT]: bytecode that does not depend on its source's time, and knows its source from ROOT on.
 compile() {
     find "$1" -name __pycache__ -prune -exec rm -rf {} +
-    # -B: what the compiler itself imports must not leave bytecode of its own.
-    "$venv/bin/python" -B -m compileall -q -j 0 --invalidation-mode "$2" ${3:+-s "$3" -p /} "$1" >/dev/null ||
-        "$venv/bin/python" -B -m compileall -q --invalidation-mode "$2" ${3:+-s "$3" -p /} "$1" >/dev/null || true
+    # A source for another Python (PyTorch has some) is no reason to compile all others once more, one by one: what
+    # calls for that is a place where no processes can be made. -B: what the compiler itself imports must not leave
+    # bytecode of its own.
+    "$venv/bin/python" -B - "$@" >/dev/null <<'END' || true
+import compileall, functools, py_compile, sys
+folder, mode, *root = sys.argv[1:]
+mode = py_compile.PycInvalidationMode[mode.replace("-", "_").upper()]
+paths = {"stripdir": root[0], "prependdir": "/"} if root else {}
+compiled = functools.partial(compileall.compile_dir, folder, quiet=1, invalidation_mode=mode, **paths)
+try:
+    compiled(workers=0)
+except Exception:
+    compiled(workers=1)
+END
 }
+
+has_compiler() {
+    command -v "${CXX:-c++}" || command -v g++ || command -v clang++
+} >/dev/null
 
 date_all() {
     find "$1" -depth -exec touch -h -d "$epoch" {} +
@@ -75,11 +90,14 @@ packages)
         for package; do set -- "$@" "./$package"; shift; done
         if [ -f requirements/requirements.lock ]; then install --no-deps "$@"; else install -r requirements/kit.txt "$@"; fi
     fi
-    for package in numpy scipy sklearn pandas pyarrow joblib skops xgboost lightgbm networkx statsmodels; do
+    for package in numpy scipy sklearn pandas pyarrow joblib skops xgboost lightgbm networkx statsmodels sympy mpmath; do
         if [ -d "$(site)/$package" ]; then
             find "$(site)/$package" -type d -name tests -prune -exec rm -rf {} +
         fi
     done
+    # PyTorch's wheel brings the programs of its own C++ tests, 140 MB, and 9 400 headers, which serve a compiler alone.
+    rm -rf "$(site)"/torch/test "$(site)"/torch/bin/test_* "$(site)"/torch/bin/*Test "$(site)"/torch/bin/protoc*
+    has_compiler || rm -rf "$(site)"/torch/include
     "$venv/bin/python" template/strip.py "$(site)" uvloop csimdjson.abi3.so httptools scipy wcwidth
     # Sources in C++ beside the library that was made of them.
     rm -f "$(site)"/simdjson/simdjson.h "$(site)"/simdjson/simdjson.cpp "$venv/.lock"
@@ -99,7 +117,8 @@ code)
     ;;
 keep)
     mkdir -p "/image/$(dirname "$venv")"
-    mv "$venv" "/image/$venv"
+    # A folder from the step before cannot be moved on overlayfs: each file in it would be written once more.
+    cp -al "$venv" "/image/$venv" 2>/dev/null || { rm -rf "/image/$venv" && mv "$venv" "/image/$venv"; }
     date_all /image
     ;;
 esac

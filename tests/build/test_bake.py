@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cpr_kit.build import context, image, template
+from cpr_kit.build import context, image, state, template
 from cpr_kit.build.dockerfile import parse
 from cpr_kit.build.source import Source
 from cpr_kit.build.stages import plan
@@ -56,6 +56,19 @@ def test_the_context_has_that_model_and_no_other(project, tmp_path):
     assert (made / "code/models/a/word.txt").read_text() == "models/a"
     assert not (made / "code/models/b").exists()
     assert json.loads((made / "image.json").read_text())["env"]["CPR_IMAGE_BAKE"] == "models/a"
+
+
+def test_the_model_belongs_to_what_the_label_says(project, tmp_path):
+    folder = project("models/a")
+    (tmp_path / "context").mkdir()
+    context.make(read(folder), tmp_path / "context")
+    before = state.read(Config.read(folder, environ={}))
+    assert f'cpr-kit.source="{before.digest}"' in (tmp_path / "context/Dockerfile").read_text()
+    assert "models/a/word.txt" in before.written
+    (folder / "models/b/word.txt").write_text("trained anew")
+    assert state.read(Config.read(folder, environ={})).digest == before.digest
+    (folder / "models/a/word.txt").write_text("trained anew")
+    assert state.read(Config.read(folder, environ={})).digest != before.digest
 
 
 @pytest.mark.parametrize("name", ["python", "cuda", "prebuilt"])

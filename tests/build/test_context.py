@@ -109,8 +109,8 @@ def test_modes_are_plain_whatever_they_were(project, made):
         context.make(source(project), made)
     finally:
         os.umask(old)
-    modes = {name: (made / "code" / name).stat().st_mode & 0o777 for name in ("predictor.py", "start.sh", "deep", ".")}
-    assert modes == {"predictor.py": 0o644, "start.sh": 0o755, "deep": 0o755, ".": 0o755}
+    expected = {"predictor.py": 0o644, "cpr.toml": 0o644, "start.sh": 0o755, "deep": 0o755, ".": 0o755}
+    assert {name: (made / "code" / name).stat().st_mode & 0o777 for name in expected} == expected
 
 
 def test_the_context_is_the_same_whatever_the_times_and_modes_of_the_files(project, made, tmp_path):

@@ -91,6 +91,22 @@ def test_a_body_too_large_for_an_endpoint_is_noted(tmp_path):
         run(inspect, tmp_path, "--signature", "huge")
 
 
+def test_whole_numbers_go_by_raw_predict(tmp_path):
+    from cpr_kit.savedmodel import messages
+
+    saved = messages.new("SavedModel")
+    graph = saved.meta_graphs.add()
+    graph.meta_info_def.tags.append("serve")
+    tensor = graph.signature_def["serving_default"].inputs["input_ids"]
+    tensor.dtype = 3  # DT_INT32
+    for size in (-1, 2):
+        tensor.tensor_shape.dim.add(size=size)
+    (tmp_path / "saved_model.pb").write_bytes(saved.SerializeToString())
+    text = run(inspect, tmp_path).stdout
+    assert '{"instances": [{"input_ids": [0, 0]}]}' in text or '{"instances": [[0, 0]]}' in text
+    assert '"input_ids" takes whole numbers; Endpoint.predict makes doubles of them: ask by rawPredict' in text
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
@@ -99,6 +115,7 @@ def test_a_body_too_large_for_an_endpoint_is_noted(tmp_path):
             'it has "predict", "serving_default" (is "predict" meant?)',
         ),
         ([MODELS / "penguins", "--json", "--body", "-"], "--body - prints the body alone"),
+        ([MODELS / "penguins", "--signature", ""], 'the model has no signature ""'),
         ([MODELS / "none"], "does not exist"),
         (["gs://box/model"], "gcloud storage cp -r gs://box/model"),
         ([MODELS / "image", "--body", "/proc/none/x"], "/proc/none/x cannot be written"),
@@ -121,6 +138,18 @@ def test_other_models_by_their_names(tmp_path):
     assert [each["file"] for each in value["models"]] == ["model.joblib", "model.mar"]
     with pytest.raises(UsageError, match=r"are for a SavedModel, and .* holds model\.joblib"):
         run(inspect, tmp_path, "--signature", "x")
+
+
+def test_a_model_under_another_name_or_a_folder_deeper_is_pointed_at(tmp_path):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/iris 2.joblib").write_bytes(b"x")
+    for path in (tmp_path / "own", tmp_path / "own/iris 2.joblib"):
+        with pytest.raises(UsageError, match=r"iris 2\.joblib has a name .*; a \.joblib model must be model\.joblib"):
+            run(inspect, path)
+    (tmp_path / "project/model").mkdir(parents=True)
+    (tmp_path / "project/model/model.skops").write_bytes(b"x")
+    with pytest.raises(UsageError, match='holds no model itself, and "model" in it does; name that folder'):
+        run(inspect, tmp_path / "project")
 
 
 def test_the_names_are_those_that_the_predictors_read():

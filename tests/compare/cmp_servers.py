@@ -33,9 +33,9 @@ class Server:
                     self.send_response(200)
                     for name, value in error.args[1].items():
                         self.send_header(name, value)
+                    self.send_header("Connection", "close")  # or the next request may go out on it as it closes
                     self.end_headers()
                     self.wfile.write(error.args[0])
-                    self.close_connection = True
                     return
                 text = json.dumps(content).encode()
                 self.send_response(status)

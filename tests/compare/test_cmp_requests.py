@@ -49,6 +49,11 @@ def test_a_json_file_is_one_body_or_a_list_of_instances(file):
     assert listed[0].where(1) == "instance 1"
 
 
+@pytest.mark.parametrize(("name", "text"), [("b.json", '{"instances": [[1]]}'), ("b.jsonl", "[1]")])
+def test_a_byte_order_mark_is_no_part_of_the_first_request(file, name, text):
+    assert bodies(read(file(name, "\ufeff" + text))) == [{"instances": [[1]]}]
+
+
 def test_csv_is_read_as_batch_prediction_reads_it(file):
     found = read(file("r.csv", 'size,"kind"\n1.5,"a, b"\n\n2,"c"\n'), rows=10)
     assert bodies(found) == [{"instances": [[1.5, "a, b"], [2.0, "c"]]}]

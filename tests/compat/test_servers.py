@@ -1,5 +1,6 @@
 """`LocalModel` of servers that others wrote, over real processes: what is started, what is refused before."""
 
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from cpr_kit.emulator.program import emulate
 from cpr_kit.engine.choose import choose
 from cpr_kit.engine.protocol import Build
 from cpr_kit.errors import ConfigError, ContainerError, LackingError, SpecError, UsageError
-from cpr_kit.prebuilt import tf_serving
+from cpr_kit.prebuilt import optimized, tf_serving, triton
 
 TESTS = Path(__file__).parent.parent
 SERVERS = TESTS / "harness" / "servers"
@@ -97,6 +98,46 @@ def test_a_run_here_takes_another_image_under_the_prebuilt_ones_routes(programs)
         each.replace("$(AIP_STORAGE_URI)", str(storage)) for each in tf_serving.spec("default").args
     )
     assert model.spec == ContainerSpec(image_uri=PREBUILT)
+
+
+class Optimizing(Programs):
+    """Its images say, as the stand-in does, which of the optimized runtime's flags they serve with."""
+
+    def image(self, reference):
+        found = super().image(reference)
+        return found and replace(found, labels={optimized.SERVED: "allow_precompilation,allow_compression"})
+
+
+LOSSY = ("--allow_compression=true", "--allow_precompilation=true")
+
+
+@pytest.mark.parametrize(
+    ("engine", "started", "said"), [(Optimizing, LOSSY, ["--use_tfrt"]), (Programs, (), ["--use_tfrt", *LOSSY])]
+)
+def test_a_run_here_has_the_flags_that_its_image_knows_and_the_others_are_told_once(engine, started, said, caplog):
+    model = LocalModel.optimized_tensorflow(
+        PENGUINS / "1",
+        "lossy",
+        args=["--enable_batching=true", "--use_tfrt", "--model_name=penguins", "--rest_api_port=8080"],
+        image=script("reports_request"),
+        engine=engine(),
+    )
+    for _ in range(2):
+        spec = model.deploy_to_local_endpoint().spec
+    derived = len(tf_serving.spec("penguins").args)
+    assert spec.args[:derived] == tf_serving.spec("penguins").args
+    assert sorted(spec.args[derived:]) == sorted([*started, "--enable_batching=true"])
+    (told,) = caplog.messages
+    assert sorted(told.partition(": ")[2].split(", ")) == sorted(said)
+
+
+def test_an_old_name_of_a_flag_reaches_the_image_here_as_todays(caplog):
+    model = LocalModel.optimized_tensorflow(
+        PENGUINS / "1", "lossy", version="alpha", image=script("healthy"), engine=Optimizing()
+    )
+    assert model.deploy_to_local_endpoint().spec.args[-2:] == tuple(reversed(LOSSY))
+    assert "--allow_precision_affecting_optimizations=true" in model.spec.args
+    assert not caplog.messages
 
 
 def test_a_model_of_symbolic_links_is_served_by_what_they_lead_to(programs, tmp_path):
@@ -247,10 +288,16 @@ def test_triton_gets_its_routes_memory_and_the_redirecting_header(programs, repo
 
 
 def test_triton_with_one_model_at_its_own_routes(repository):
+    """With others beside it Triton is told which one; alone it has the tutorial's arguments and no more."""
     model = LocalModel.triton(repository, "pytorch")
     assert (model.spec.ports, model.spec.predict_route) == ((8000,), "/v2/models/pytorch/infer")
+    assert model.spec.args == (*triton.spec("pytorch").args, "--vertex-ai-default-model=pytorch")
     with pytest.raises(SpecError, match='no model "torch"; it has ensemble, pytorch'):
         LocalModel.triton(repository, "torch")
+    shutil.rmtree(repository / "ensemble")
+    assert LocalModel.triton(repository, "pytorch").spec == triton.spec("pytorch")
+    bucket = LocalModel.triton("gs://b/m", "pytorch", args=["--vertex-ai-default-model=pytorch"])
+    assert bucket.spec.args == model.spec.args
     with pytest.raises(SpecError, match="leaves the port to Vertex AI"):
         LocalModel.triton(repository, "pytorch", redirecting=True, port=8001)
 

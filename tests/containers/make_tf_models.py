@@ -24,6 +24,16 @@ class Dense(tf.Module):
     def serve(self, x):
         return {"y": tf.nn.softmax(x @ self.weights)}
 
+    @tf.function(
+        input_signature=[tf.TensorSpec([None, 16], tf.float32, name="x"), tf.TensorSpec([], tf.float32, name="scale")]
+    )
+    def scaled(self, x, scale=tf.constant(2.0)):
+        return {"sum": scale * tf.reduce_sum(x, axis=1)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 16], tf.float32, name="x")])
+    def wave(self, x):
+        return {"w": tf.complex(x, x)}
+
 
 def warm_up(folder, sizes):
     (folder / "assets.extra").mkdir()
@@ -53,7 +63,8 @@ for program, target in (("tf_raw", "penguins"), ("tf_serving", "colours")):
 for name, sizes in (("cold", ()), ("warm", WARM_UP_SIZES)):
     folder = MODELS / name / "1"
     model = Dense()
-    tf.saved_model.save(model, str(folder), signatures={"serving_default": model.serve})
+    signatures = {"serving_default": model.serve, "scaled": model.scaled, "wave": model.wave}
+    tf.saved_model.save(model, str(folder), signatures=signatures)
     if sizes:
         warm_up(folder, sizes)
 (MODELS / "dense.json").write_text(json.dumps(answers(MODELS / "cold" / "1")))

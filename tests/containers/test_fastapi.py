@@ -166,12 +166,16 @@ def test_a8_1_check_names_the_faults_of_the_tutorials_folder(base, engine, build
     by_name = {check["name"]: check for check in said["checks"]}
     assert 'no list "predictions": {"test":"to-be-finished"}' in by_name["shape request.json"]["detail"]
     assert "at the port of AIP_HTTP_PORT" in by_name["port"]["rule"]
-    found = [(Path(each["path"]).name, each["line"], each["name"]) for each in said["findings"]]
-    assert ("Dockerfile", 7, "prestart") in found
-    assert ("prestart.sh", 1, "prestart") in found
-    assert ("main.py", 11, "health") in found
-    assert ("Dockerfile", 7, "port") in found
-    assert ("Dockerfile", 5, "order") in found or ("Dockerfile", 2, "order") in found
+    found = {(Path(each["path"]).name, each["line"], each["name"]) for each in said["findings"]}
+    assert found == {
+        ("Dockerfile", 1, "user"),
+        ("Dockerfile", 2, "order"),
+        ("Dockerfile", 5, "package cache"),
+        ("Dockerfile", 7, "port"),
+        ("Dockerfile", 7, "prestart"),
+        ("main.py", 11, "health"),
+        ("prestart.sh", 1, "prestart"),
+    }
 
 
 # --- finished, on the kit ---------------------------------------------------------------------------------------------
@@ -230,16 +234,23 @@ def iris(images):
 
 @pytest.fixture(scope="module")
 def baked(iris, deployed):
-    """The image by itself: no artifacts, so AIP_STORAGE_URI is empty."""
-    path, model = iris
-    return deployed(model.spec.image_uri, predict_route="/predict", health_route="/health")
+    """The image by itself, at the tutorial's routes and port: no artifacts, so AIP_STORAGE_URI is empty."""
+    _, model = iris
+    return deployed(model.spec.image_uri, predict_route="/predict", health_route="/ping", ports=[7080])
 
 
 def test_a8_4_a_baked_image_answers_with_class_and_probability(iris, baked):
-    path, _ = iris
+    import docker
+
+    path, model = iris
     request = json.loads((path / "requests" / "two_flowers.json").read_text())
     expected = json.loads((path / "requests" / "two_flowers.expected.json").read_text())
     assert baked.predict(**request).predictions == expected["predictions"]
+    with contextlib.closing(docker.from_env()) as client:
+        [container] = client.containers.list(filters={"ancestor": model.spec.image_uri})
+        environment = dict(each.split("=", 1) for each in container.attrs["Config"]["Env"])
+    asked = ("AIP_STORAGE_URI", "AIP_HTTP_PORT", "AIP_HEALTH_ROUTE", "AIP_PREDICT_ROUTE")
+    assert [environment[name] for name in asked] == ["", "7080", "/ping", "/predict"]
 
 
 def test_a8_5_baked_and_fetched_give_equal_answers(iris, baked, deployed, tmp_path):

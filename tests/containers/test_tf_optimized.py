@@ -38,9 +38,14 @@ def saved(tf_models):
 
 @pytest.fixture(scope="module")
 def lossy(tf_image, tf_models):
-    arguments = ("--allow_precompilation=true", "--allow_precision_affecting_optimizations=true")
-    with serving(tf_image, tf_models / "cold", *arguments) as endpoint:
+    """The preset for Vertex AI, on the image that stands for the runtime here."""
+    model = LocalModel.optimized_tensorflow(tf_models / "cold" / "1", "lossy", image=tf_image, engine=DockerEngine())
+    with model.deploy_to_local_endpoint() as endpoint:
         yield endpoint
+
+
+def asked(endpoint, signature, **body):
+    return endpoint.raw(json.dumps({"signature_name": signature, **body}).encode(), "application/json")
 
 
 def test_a9_3_without_a_warm_up_file_each_first_request_compiles(lossy, saved):
@@ -55,6 +60,21 @@ def test_a_reduced_precision_changes_answers_a_little(lossy, saved):
     difference = np.abs(np.array(lossy.predict(instances=instances).predictions) - expected).max()
     assert 1e-6 < difference < 2e-2
     assert "rounded 1 weights to bfloat16" in lossy.container.logs()
+
+
+def test_an_input_that_has_a_default_may_be_left_out(lossy):
+    row = [0.5] * 16
+    assert asked(lossy, "scaled", instances=[row, row]).json() == {"predictions": [16, 16]}
+    assert asked(lossy, "scaled", inputs={"x": [row], "scale": 3}).json() == {"outputs": [24]}
+    answer = asked(lossy, "scaled", inputs={"scale": 3})
+    assert (answer.status_code, "x (float32 [-1,16])" in answer.json()["error"]) == (400, True)
+    assert "scale (float32 []), which may be left out" in answer.json()["error"]
+
+
+def test_complex_numbers_have_no_form_in_json(lossy):
+    answer = asked(lossy, "wave", instances=[[0.5] * 16])
+    assert answer.status_code == 400
+    assert answer.json() == {"error": "output w is complex64, which JSON has no form for; ask over gRPC"}
 
 
 def test_a9_3_and_a9_4_after_the_warm_up_no_batch_size_compiles(tf_image, tf_models, saved):
@@ -74,4 +94,6 @@ def test_a9_3_and_a9_4_after_the_warm_up_no_batch_size_compiles(tf_image, tf_mod
         assert compilations(endpoint) == ["4", "8"]
         answer = endpoint.raw(json.dumps({"instances": [[0.5] * 16] * 9}).encode(), "application/json")
         assert answer.status_code == 400
+        scaled = asked(endpoint, "scaled", instances=[[0.5] * 16] * 3)  # what is left out is in no batch
+        assert scaled.json() == {"predictions": [16, 16, 16]}
         assert answer.json() == {"error": "Task size 9 is larger than maximum input batch size 8"}

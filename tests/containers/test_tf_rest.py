@@ -5,7 +5,10 @@ import json
 import pytest
 import requests
 import tf_world
+from click.testing import CliRunner
 
+from cpr_kit.cli.inspect import command as inspect
+from cpr_kit.cli.predict import command as predict
 from cpr_kit.compat.local_model import LocalModel
 from cpr_kit.contract import ContainerSpec
 from cpr_kit.engine.docker import DockerEngine
@@ -92,6 +95,17 @@ def test_a7_5_a_version_can_be_named(post):
     body = {"signature_name": "predict", "instances": [PENGUIN]}
     answer = post(body, "/v1/models/default/versions/1:predict")
     assert answer.json() == post(body).json()
+
+
+@pytest.mark.parametrize("signature", ["predict", "serving_default"])
+def test_a5_2_what_inspect_prints_is_answered_as_it_stands(served, tf_models, tmp_path, signature):
+    arguments = [str(tf_models / "penguins"), "--signature", signature]
+    lines = CliRunner().invoke(inspect, arguments, catch_exceptions=False).stdout.splitlines()
+    body = tmp_path / "body.json"
+    body.write_text(lines[lines.index(f'a body for "{signature}":') + 1])
+    asked = [f"{served.url}/v1/models/default:predict", "--json", str(body)]
+    [answer] = json.loads(CliRunner().invoke(predict, asked, catch_exceptions=False).stdout)["predictions"]
+    assert sum(answer["probabilities"] if signature == "predict" else answer) == pytest.approx(1, abs=1e-6)
 
 
 TAKES = "signature serving_default takes body_mass_g (float32 [-1]), flipper_length_mm (float32 [-1])"

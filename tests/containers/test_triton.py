@@ -14,7 +14,6 @@ from cpr_kit.config import Config
 from cpr_kit.emulator.program import emulate
 from cpr_kit.engine import inside
 from cpr_kit.engine.docker import DockerEngine
-from cpr_kit.errors import ContainerError
 from cpr_kit.harness import checks
 from cpr_kit.harness.target import Target, samples_of
 
@@ -84,10 +83,9 @@ def test_one_model_by_its_own_routes(image, models, tmp_path):
         assert outputs(endpoint.raw_predict(FLOWERS, JSON)) == {"probabilities": PROBABILITIES}
 
 
-def test_several_models_at_the_routes_of_one_end_tritons_start(image, models):
-    with pytest.raises(ContainerError) as raised, triton(models, image, "iris").deploy_to_local_endpoint():
-        pass
-    assert "single model if default model is not specified" in raised.value.logs
+def test_one_model_among_others_by_its_own_routes(image, models):
+    with triton(models, image, "iris").deploy_to_local_endpoint() as endpoint:
+        assert outputs(endpoint.raw_predict(FLOWERS, JSON)) == {"probabilities": PROBABILITIES}
 
 
 def test_deployed_on_the_emulator_and_asked_by_raw_predict(image, models):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from cpr_kit.compat.local_model import LocalModel
@@ -21,10 +22,16 @@ def build() -> str:
 
 def make_models(folder: Path) -> Path:
     """penguins/, colours/1/, cold/1/ and warm/1/ in the folder, and dense.json with answers of the last two."""
+    make(Path(__file__).with_name("make_tf_models.py"), folder, {CONTAINERS: "/containers"})
+    return folder
+
+
+def make(script: Path, folder: Path, read: Mapping[Path, str] | None = None) -> None:
+    """Run the script in the image, as this user: the folder is /models there, those to `read` where they are told."""
     import docker
 
-    script = Path(__file__).with_name("make_tf_models.py")
     folder.chmod(0o755)  # the servers' user is another one
+    volumes = {str(path): {"bind": place, "mode": "ro"} for path, place in (read or {}).items()}
     with contextlib.closing(docker.from_env()) as client:
         client.containers.run(
             IMAGE,
@@ -33,13 +40,12 @@ def make_models(folder: Path) -> Path:
             environment={"TF_CPP_MIN_LOG_LEVEL": "2"},
             user=f"{os.getuid()}:{os.getgid()}",
             volumes={
+                **volumes,
                 str(folder): {"bind": "/models", "mode": "rw"},
-                str(CONTAINERS): {"bind": "/containers", "mode": "ro"},
                 str(script): {"bind": "/make.py", "mode": "ro"},
             },
             remove=True,
         )
-    return folder
 
 
 @contextlib.contextmanager

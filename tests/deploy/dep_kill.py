@@ -4,13 +4,11 @@ A call that only reads leaves what the call before it left, so that a kill after
 exception is the look that sees an operation's end: before it the operation may still run, after it all is done.
 """
 
-import multiprocessing
 import os
 import signal
-import sys
-from multiprocessing import forkserver
 
 from dep_world import PATIENCE
+import forks  # of the engines' tests, where dep_world looks too
 
 from cpr_kit.deploy import apply
 from cpr_kit.deploy.vertex.calls import Caller
@@ -20,33 +18,14 @@ from cpr_kit.engine.choose import choose
 
 def run(after, target, environ, **options):
     """The exit code: -9 where it was killed, 0 where `up` ended before that many calls."""
-    context = multiprocessing.get_context("forkserver")
-    _served(context)
-    child = context.Process(target=_up, args=(after, target, environ, options))
+    child = forks.context().Process(target=_up, args=(after, target, environ, options))
     child.start()
     child.join()
     return child.exitcode
 
 
-LIBRARIES = (
-    "google.cloud.aiplatform_v1", "google.cloud.storage", "google.auth.transport.requests", "google.api_core.retry",
-    "requests",
-)  # fmt: skip
 READS = ("show ", "list ")
 LOOKS = "look at: "
-
-
-def _served(context):
-    """The server that children are forked from has all that they import; it does not look where pytest does."""
-    path = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(each for each in sys.path if each)
-    try:
-        context.set_forkserver_preload([*LIBRARIES, "dep_kill"])
-        forkserver.ensure_running()
-    finally:
-        os.environ.pop("PYTHONPATH")
-        if path is not None:
-            os.environ["PYTHONPATH"] = path
 
 
 def _tells(what, answer):

@@ -28,6 +28,7 @@ CHECK = CheckRequest(
     name="two rows", body=b'{"instances": [[1, 2], [3, 4]]}', expected=b'{"predictions": [3, 7]}'
 )  # fmt: skip
 RULES = CanaryRules(requests=30, latency_slack_ms=10_000.0, timeout_s=60.0)
+FEW = replace(RULES, requests=10)  # for tests of how a run ends, and not of how a version is judged
 
 
 def image(kind, region=REGION):

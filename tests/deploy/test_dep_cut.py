@@ -7,7 +7,7 @@ real; here the state that they leave is made quickly, for every call.
 from dataclasses import replace
 
 import pytest
-from dep_world import PATIENCE, REGION, emulator, engine, project, target, target_of, vertex  # noqa: F401
+from dep_world import FEW, PATIENCE, REGION, emulator, engine, project, target, target_of, vertex  # noqa: F401
 
 from cpr_kit.deploy import apply
 from cpr_kit.deploy.vertex.calls import Caller
@@ -101,7 +101,7 @@ def test_what_a_cut_canary_has_is_not_the_next_ones(engine, vertex, project, nex
         name = f"{project}-{after}"
         there = Vertex(name, REGION, patience=PATIENCE)
         apply.up(target_of(name, "one"), engine, there)
-        wrong, following = target_of(name, "wrong"), target_of(name, next_one)
+        wrong, following = (target_of(name, kind, canary=FEW) for kind in ("wrong", next_one))
         was_cut = cut(name, after, lambda v, wrong=wrong: apply.up(wrong, engine, v, canary_share=20))
         try:
             apply.up(following, engine, there, canary_share=20, take_lease=True)

@@ -91,14 +91,30 @@ def test_what_differs_is_named_as_exactly_as_the_label_allows(folder):
         assert "UTC" not in difference(state.read(read(folder)), replace(image, created=nobody_says))
 
 
-def test_a_change_of_deploy_alone_is_not_sent_to_a_build(folder):
+@pytest.mark.parametrize(
+    ("more", "is_edit"),
+    [
+        ("[deploy]\nmin_replicas = 2\n", False),
+        ('[[check]]\nrequest = "predictor.py"\n', False),
+        ('[image]\nname = "us-docker.pkg.dev/p/r/sums:2"\n', False),
+        ('artifacts = "gs://bucket/model"\n', False),
+        ("# a comment\n", False),
+        ("trusted = true\n", True),
+        ("[serve]\nworkers = 2\n", True),
+        ('[image]\nbase = "python:3.12-slim"\n', True),
+    ],
+)
+def test_of_cpr_toml_only_what_makes_the_image_is_an_edit(folder, more, is_edit):
     image = built(folder)
     with (folder / "cpr.toml").open("a") as file:
-        file.write("[deploy]\nmin_replicas = 2\n")
+        file.write(more)
+    said = (
+        "cpr.toml changed after this image was built at 2026-01-31 12:00:00 UTC; to deploy what is here, run cpr build"
+    )
+    assert difference(state.read(read(folder)), image) == (f"{said} first" if is_edit else "")
+    (folder / "predictor.py").write_text(PREDICTOR + "\n")
     line = difference(state.read(read(folder)), image)
-    assert "for [deploy], [[check]] and the image's name that needs no build" in line
-    os.utime(folder / "helper.py")
-    assert "needs no build" not in difference(state.read(read(folder)), image)
+    assert line.startswith("predictor.py and 1 more changed"), "cpr.toml may be newer for what is in no image"
 
 
 def test_an_image_without_the_label_says_nothing(folder):
@@ -162,6 +178,31 @@ def test_plan_and_status_tell_that_the_code_was_edited(deployed, engine):  # noq
     assert f"warning: {plan.warnings[0]}" in render.status(found)
     assert found.to_json()["warnings"] == [plan.warnings[0]]
     assert api.status(config, engine=engine).passed, "who does not hand over the code is told nothing of it"
+
+
+def test_an_edit_of_deploy_alone_deploys_the_same_version_anew(deployed, engine, tmp_path):  # noqa: F811
+    config = deployed
+    name, before = config.image.name, engine.image(deployed.image.name)
+    assert before.labels[LABEL] == state.read(config).digest, "what a container engine's label says too"
+    text = (config.folder / "cpr.toml").read_text()
+    edited = text.replace("[deploy]", '[deploy]\nmachine_type = "n1-standard-4"')
+    assert edited != text
+    (config.folder / "cpr.toml").write_text(edited)
+    config = read(config.folder)
+    unbuilt = api.plan(config, engine=engine, source=state.read(config))
+    build(engine, config.folder, tmp_path, name)
+    assert engine.image(name).id == before.id
+    plan = api.plan(config, engine=engine, source=state.read(config))
+    for each in (unbuilt, plan):
+        # Traffic in two steps, for the checks: a part of it, and then all.
+        assert [step.action for step in each.regions[0].steps if step.action != "keep"] == [
+            "deploy", "shift", "shift", "undeploy",
+        ]  # fmt: skip
+        assert not any("run cpr build" in line for line in each.warnings)
+    (config.folder / "cpr.toml").write_text(edited.replace("[model]", "[model]\ntrusted = true"))
+    build(engine, config.folder, tmp_path, name)
+    assert engine.image(name).id != before.id
+    assert "upload" in [step.action for step in api.plan(config, engine=engine).regions[0].steps]
 
 
 @pytest.fixture(scope="module")

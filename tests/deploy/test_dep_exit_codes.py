@@ -137,7 +137,7 @@ def test_down_says_where_and_what(cpr, project):
     assert (code, f"whether to remove this from {REGION}; say it with --yes" in said) == (2, True)
     code, said = cpr("down", "--yes", "--json")
     (region,) = json.loads(said.splitlines()[-1] if said.startswith(REGION) else said.splitlines()[0])["regions"]
-    assert (code, region["lines"]) == (0, ["deployed model iris@1", "endpoint iris", "model version iris@1"])
+    assert (code, region["lines"]) == (0, ["deployed model iris@1", "model version iris@1", "endpoint iris"])
 
 
 @pytest.mark.parametrize("command", ["plan", "up", "status", "logs", "rollback", "down", "doctor --deploy --no-run"])

@@ -9,7 +9,7 @@ import threading
 
 import dep_kill
 import pytest
-from dep_world import CHECK, REGION, emulator, engine, project, target, target_of, vertex  # noqa: F401
+from dep_world import CHECK, FEW, REGION, emulator, engine, project, target, target_of, vertex  # noqa: F401
 
 from cpr_kit.deploy import apply
 from cpr_kit.deploy.predict.asking import Asker
@@ -74,7 +74,7 @@ def test_a_new_version(engine, emulator, vertex):  # noqa: F811
     share = 30
     for after in itertools.count(1):
         one = target_of(f"{vertex.project}-{after}", "one", checks=())  # of what is killed later the checks are asked
-        two = target_of(one.project, "two")
+        two = target_of(one.project, "two", canary=FEW)
         there = type(vertex)(one.project, REGION, patience=vertex._call.patience)
         apply.up(one, engine, there)
         with asked(there):

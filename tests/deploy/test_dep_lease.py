@@ -212,18 +212,87 @@ def test_a_first_canary_has_nothing_to_compare_with(engine, vertex, target):  # 
     assert apply.plan(target, engine, vertex, canary_share=10).warnings == ()
 
 
-class Followed(Vertex):
-    """Another run takes the lease as soon as this one has given it back."""
+class Interrupted(Vertex):
+    """`meanwhile` is called before each change that is named."""
 
-    def update_endpoint(self, endpoint, fields):  # noqa: F811
-        written = super().update_endpoint(endpoint, fields)
-        if LABEL in written.labels:
-            return written
-        return super().update_endpoint(written, {"labels": {**written.labels, LABEL: "elsewhere-7-9999999999-0"}})
+    def __init__(self, *args, meanwhile, before, **options):
+        super().__init__(*args, **options)
+        self.meanwhile, self.before = meanwhile, before
+
+    def undeploy(self, *args):
+        self.happens("undeploy")
+        super().undeploy(*args)
+
+    def delete_version(self, version):
+        self.happens("delete_version")
+        super().delete_version(version)
+
+    def delete_endpoint(self, endpoint):  # noqa: F811
+        self.happens("delete_endpoint")
+        super().delete_endpoint(endpoint)
+
+    def happens(self, name):
+        if name in self.before:
+            self.meanwhile(name)
 
 
-def test_down_deletes_no_endpoint_that_another_run_has_begun_with(vertex, target, endpoint):  # noqa: F811
-    followed = Followed(vertex.project, REGION, patience=vertex._call.patience)
-    with pytest.raises(DeclinedError, match="another cpr is at work on endpoint iris"):
-        down.down(target, followed)
-    assert vertex.again(endpoint).labels == {OURS: "iris", LABEL: "elsewhere-7-9999999999-0"}
+def interrupted(vertex, meanwhile, *before):  # noqa: F811
+    return Interrupted(vertex.project, REGION, patience=vertex._call.patience, meanwhile=meanwhile, before=before)
+
+
+def test_down_lets_nobody_in_before_all_of_it_is_gone(engine, vertex, project, monkeypatch):  # noqa: F811
+    """Staged artifacts too: those that another run has just staged are not to be taken from it."""
+    one, two = target_of(project, "one"), target_of(project, "two")
+    apply.up(one, engine, vertex)
+    refused = []
+
+    def another(name):
+        with pytest.raises(DeclinedError, match="another cpr is at work on endpoint iris"):
+            apply.up(two, engine, vertex)
+        refused.append(name)
+
+    monkeypatch.setattr(down.artifacts, "remove_all", another)
+    one = replace(one, staging="gs://staged")
+    down.down(one, interrupted(vertex, another, "undeploy", "delete_version", "delete_endpoint"))
+    assert refused == ["undeploy", "delete_version", "gs://staged/iris", "delete_endpoint"]
+    assert (vertex.endpoints(), vertex.versions("iris")) == ([], [])
+
+
+@pytest.mark.parametrize("name", ["undeploy", "delete_version"])
+def test_a_down_that_lost_its_lease_removes_nothing_more(engine, vertex, project, monkeypatch, name):  # noqa: F811
+    one = target_of(project, "one")
+    apply.up(one, engine, vertex)
+    (found,) = vertex.endpoints()
+    removed = []
+    monkeypatch.setattr(down.artifacts, "remove_all", removed.append)
+
+    def taken(_name):
+        now = vertex.again(found)
+        vertex.update_endpoint(now, {"labels": {**now.labels, LABEL: "elsewhere-7-9999999999-0"}})
+
+    loses = interrupted(vertex, taken, name)
+    with pytest.raises(LeaseLost, match="this run changes nothing more"):
+        down.down(replace(one, staging="gs://staged"), loses)
+    now = vertex.again(found)
+    assert now.labels[LABEL] == "elsewhere-7-9999999999-0"
+    left = 1 if name == "undeploy" else 0  # the change that was on its way is made, and none after it
+    assert (len(now.deployed), len(vertex.versions("iris")), removed) == (0, left, [])
+    down.down(one, vertex, take_lease=True)
+
+
+def test_down_leaves_the_versions_to_a_run_that_makes_the_endpoint_meanwhile(engine, vertex, project):  # noqa: F811
+    """Where the endpoint is gone, there is no lease that could be held."""
+    one, two = target_of(project, "one"), target_of(project, "two")
+    apply.up(one, engine, vertex)
+    apply.up(two, engine, vertex)
+    (found,) = vertex.endpoints()
+    for each in found.deployed:
+        vertex.undeploy(found, each.id)
+    vertex.delete_endpoint(found)
+    began = interrupted(vertex, lambda _: vertex.create_endpoint(one, {OURS: "iris"}), "delete_version")
+    with pytest.raises(DeclinedError, match="another cpr has made endpoint iris while its model was being removed"):
+        down.down(two, began)
+    assert len(vertex.versions("iris")) == 1
+    assert len(vertex.endpoints()) == 1
+    down.down(two, vertex)
+    assert (vertex.endpoints(), vertex.versions("iris")) == ([], [])

@@ -1,9 +1,11 @@
 """Images of the real engine to a real registry: what is sent, what is said, and what comes of broken connections."""
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
+import sys
 import uuid
 
 import pytest
@@ -35,9 +37,9 @@ def engine():
     return DockerEngine()
 
 
-@pytest.fixture
-def image(engine):
-    """Makes images and gives them names; none stays in the engine, nor do names that a test gave them."""
+@contextlib.contextmanager
+def images(engine):
+    """make(*layers): an image and its name; none stays in the engine, nor do names that a test gave them."""
     made = []
 
     def make(*layers, name=None, architecture="amd64"):
@@ -53,7 +55,50 @@ def image(engine):
             engine.remove_image(name)
 
 
+@pytest.fixture
+def image(engine):
+    with images(engine) as make:
+        yield make
+
+
+@contextlib.contextmanager
+def begun(folder, target):
+    """`cpr push` in a process of its own: the engine tries five times, with pauses of 5 to 20 seconds, before it gives
+    up, and other tests run meanwhile."""
+    command = [sys.executable, "-m", "cpr_kit", "push", project(folder, ""), "--image", target, "--engine", "docker"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def cut(engine, registry, tmp_path_factory):
+    """A push over connections that all break: its process, the relay that breaks them and the image."""
+    relay = Relay(registry.address, after=2 * MB, cuts=1000)
+    with images(engine) as make, relay.serving():
+        target = make(os.urandom(MB), os.urandom(4 * MB), name=f"{relay.address}/push/failed:1")
+        with begun(tmp_path_factory.mktemp("cut") / "iris", target) as process:
+            yield process, relay, target
+
+
+@pytest.fixture(scope="module")
+def full(engine, tmp_path_factory):
+    """A push to a registry whose disk is too small: its process and the image; None where no disk can be made."""
+    folder = tmp_path_factory.mktemp("full")
+    with disk(folder / "disk") as (data, lack):
+        if lack:
+            yield None
+            return
+        with images(engine) as make, serving(folder / "registry", data=data) as registry:
+            target = make(os.urandom(12 * MB), name=registry.name("push/full:1"))
+            with begun(folder / "iris", target) as process:
+                yield process, target
+
+
 @pytest.mark.engine
+@pytest.mark.usefixtures("cut", "full")
 class TestEngine:
     def test_an_image_is_pushed_once(self, engine, registry, image):
         source, target, lines = image(b"base" * MB, b"code"), image(name=registry.name("push/once:1")), []
@@ -111,21 +156,6 @@ class TestEngine:
         assert pushed.digest == served_digest(registry.name("push/cut:1"))
         assert any(line.startswith("the connection broke at layer ") for line in lines)
 
-    @pytest.mark.heavy  # the engine tries five times, with pauses of 5 to 20 seconds
-    def test_a_push_that_failed_is_finished_by_the_next_run(self, engine, registry, image):
-        small, large = os.urandom(MB), os.urandom(4 * MB)
-        relay, lines = Relay(registry.address, after=2 * MB, cuts=1000), []
-        with relay.serving():
-            target = image(small, large, name=f"{relay.address}/push/failed:1")
-            with pytest.raises(RegistryError, match="run this again: what arrived is kept"):
-                push(engine, target)
-            assert remote(registry.name("push/failed:1")) is None
-            relay.cuts = 0
-            pushed = push(engine, target, report=lines.append)
-        assert pushed.digest == served_digest(registry.name("push/failed:1"))
-        assert lines[-1].startswith("1 layers sent (4.2 MB")
-        assert lines[-1].endswith("1 were there already")
-
     def test_under_an_emulator_the_image_goes_to_its_registry(self, engine, registry, image, monkeypatch):
         monkeypatch.setenv("CPR_REGISTRY", registry.address)
         target = image(b"emulated", name=f"{HOST}/p/r/push:1")
@@ -155,19 +185,30 @@ def test_another_image_under_the_name_that_was_pushed_is_said(registry):
             _known(registry.name("push/raced:1"), other, f"sha256:{'0' * 64}")
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A disk of 8 MB; only root can make one."""
-    folder = tmp_path / "disk"
+@contextlib.contextmanager
+def disk(folder):
+    """A disk of 8 MB, and why there is none: only root can make one."""
     folder.mkdir()
     mount = shutil.which("mount")
     if os.geteuid() != 0 or not mount:
-        lacking("only root can mount a disk that is soon full")
+        yield folder, "only root can mount a disk that is soon full"
+        return
     made = subprocess.run([mount, "-t", "tmpfs", "-o", "size=8m", "dep-disk", folder], capture_output=True, text=True)
     if made.returncode:
-        lacking(f"no disk can be mounted here: {made.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
+        yield folder, f"no disk can be mounted here: {made.stderr.strip()}"
+        return
+    try:
+        yield folder, ""
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    with disk(tmp_path / "disk") as (folder, lack):
+        if lack:
+            lacking(lack)
+        yield folder
 
 
 def test_a_full_disk_of_the_registry_is_said(small_disk, tmp_path, registry):
@@ -177,16 +218,6 @@ def test_a_full_disk_of_the_registry_is_said(small_disk, tmp_path, registry):
         pytest.raises(RegistryError, match=r"no space left on device.*its disk is full"),
     ):
         mirror(registry.name("mirror/full:1"), full.name("mirror/full:1"))
-
-
-@pytest.mark.engine
-@pytest.mark.heavy  # the engine tries five times, with pauses of 5 to 20 seconds
-def test_a_full_disk_of_the_registry_is_said_of_a_push(small_disk, tmp_path, engine, image):
-    with serving(tmp_path / "full", data=small_disk) as full:
-        target = image(os.urandom(12 * MB), name=full.name("push/full:1"))
-        with pytest.raises(RegistryError, match="its disk is full"):
-            push(engine, target)
-        assert remote(target) is None
 
 
 @pytest.fixture
@@ -278,3 +309,30 @@ def test_the_command_wants_a_registry(tmp_path):
     run = CliRunner().invoke(cli.command, [project(tmp_path / "iris", ""), "--engine", "process"])
     assert isinstance(run.exception, ConfigError)
     assert "names no registry" in str(run.exception)
+
+
+# Last, since both have waited in the engine while the tests above ran.
+@pytest.mark.engine
+@pytest.mark.heavy
+def test_a_push_that_failed_is_finished_by_the_next_run(cut, engine, registry):
+    process, relay, target = cut
+    said, _ = process.communicate()
+    assert (process.returncode, "run this again: what arrived is kept" in said) == (RegistryError.exit_code, True), said
+    assert relay.broken
+    assert remote(registry.name("push/failed:1")) is None
+    relay.cuts, lines = 0, []
+    pushed = push(engine, target, report=lines.append)
+    assert pushed.digest == served_digest(registry.name("push/failed:1"))
+    assert lines[-1].startswith("1 layers sent (4.2 MB")
+    assert lines[-1].endswith("1 were there already")
+
+
+@pytest.mark.engine
+@pytest.mark.heavy
+def test_a_full_disk_of_the_registry_is_said_of_a_push(full):
+    if full is None:
+        lacking("only root can mount a disk that is soon full")
+    process, target = full
+    said, _ = process.communicate()
+    assert (process.returncode, "its disk is full" in said) == (RegistryError.exit_code, True), said
+    assert remote(target) is None

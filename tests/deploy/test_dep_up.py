@@ -72,7 +72,7 @@ def test_from_nothing_to_nothing(engine, vertex, target, project):  # noqa: F811
 
     gone = plan_down(two, vertex)
     assert [(step.action, step.name) for step in gone.steps] == [
-        ("undeploy", "iris@2"), ("delete", "iris"), ("delete", "iris@1"), ("delete", "iris@2"),
+        ("undeploy", "iris@2"), ("delete", "iris@1"), ("delete", "iris@2"), ("delete", "iris"),
     ]  # fmt: skip
     assert down(two, vertex).changed
     assert vertex.endpoints() == []

@@ -238,7 +238,7 @@ def test_fastapi_serves_the_users_own_application(application, engine):
 
 
 SERVER = """
-import http.server, json, os, sys
+import http.server, json, os, signal, sys
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -259,6 +259,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
+# As the first process of a container nothing would end it otherwise.
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 http.server.ThreadingHTTPServer(("0.0.0.0", int(sys.argv[1])), Handler).serve_forever()
 """
 OWN = f"""

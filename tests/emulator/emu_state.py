@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -19,8 +18,10 @@ from pathlib import Path
 # The image contexts that both engines build belong to the engines' tests.
 sys.path.insert(0, str(Path(__file__).parent.parent / "engine"))
 
+import forks
 from contexts import write_context
 
+from cpr_kit.cli.main import main
 from cpr_kit.engine.protocol import LABEL, Build
 
 PARENT = "projects/test-project/locations/us-central1"
@@ -171,6 +172,17 @@ def wait_for(check, timeout_s=_LONG_S):
     return found
 
 
+def _run(words, environ, output, errors):
+    """In a child: `cpr` with these words, in a session of its own."""
+    os.setsid()
+    forks.become(words, environ)
+    os.dup2(output.fileno(), 1)
+    output.close()
+    with errors.open("ab") as file:
+        os.dup2(file.fileno(), 2)
+    main()
+
+
 class Program:
     """`cpr emulate --state FILE` as a program of its own; again and again with the same file."""
 
@@ -180,20 +192,18 @@ class Program:
         self.process = None
 
     def start(self, *arguments):
-        command = [sys.executable, "-m", "cpr_kit", "emulate", "--engine", self.engine, "--state", str(self.state)]
+        words = ["emulate", "--engine", self.engine, "--state", str(self.state), "--json", "--set", "max_replicas=3"]
         ours = ("GOOGLE_", "AIP_", "CLOUDSDK_")
         environ = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-        with self.state.with_suffix(".err").open("ab") as errors:
-            self.process = subprocess.Popen(
-                [*command, "--json", "--set", "max_replicas=3", *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                env=environ,
-                start_new_session=True,
-            )
-        line = self.process.stdout.readline()
-        assert line, self.state.with_suffix(".err").read_text()
+        context, errors = forks.context(), self.state.with_suffix(".err")
+        reading, writing = context.Pipe(duplex=False)
+        with writing:
+            self.process = context.Process(target=_run, args=([*words, *arguments], environ, writing, errors))
+            self.process.start()
+        self._said = reading
+        with os.fdopen(os.dup(reading.fileno()), "rb") as said:
+            line = said.readline()
+        assert line, errors.read_text()
         return Api(json.loads(line)["url"])
 
     def kill(self, *, reaper=False):
@@ -209,12 +219,13 @@ class Program:
         self._gone()
 
     def end(self):
-        if self.process is not None and self.process.poll() is None:
+        if self.process is not None and self.process.is_alive():
             self.stop()
 
     def _gone(self):
-        self.process.wait(60)
-        self.process.stdout.close()
+        self.process.join(60)
+        assert self.process.exitcode is not None
+        self._said.close()
 
     def _reapers(self):
         for folder in Path("/proc").iterdir():

@@ -387,7 +387,7 @@ class TestIngestion:
 
 
 SERVER = """
-import http.server, json, os
+import http.server, json, os, signal
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
@@ -396,6 +396,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(json.dumps({"predictions": [os.environ["ANSWER"]]}).encode())
     do_POST = do_GET
 
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # as the first process of a container nothing else would end it
 http.server.HTTPServer(("", int(os.environ["AIP_HTTP_PORT"])), Handler).serve_forever()
 """
 

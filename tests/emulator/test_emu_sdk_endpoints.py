@@ -293,6 +293,9 @@ def test_a_model_from_deploy_to_delete(model, number, transport):
     assert environment["AIP_ENDPOINT_ID"] == endpoint.name
     assert environment["AIP_DEPLOYED_MODEL_ID"] == one.id
     assert environment["AIP_MACHINE_TYPE"] == MACHINE
+    # Google's C++ client, in Triton, knows the emulator's storage by these two.
+    assert environment["CLOUD_STORAGE_EMULATOR_ENDPOINT"] == environment["STORAGE_EMULATOR_HOST"]
+    assert environment["GOOGLE_CLOUD_CPP_STORAGE_REST_CONFIG"] == "disable-xml"
     with refused(transport, "FAILED_PRECONDITION", "DeployedModel"):
         endpoint.delete()
     endpoint.undeploy(one.id)

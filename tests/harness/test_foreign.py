@@ -33,7 +33,7 @@ def test_a_server_that_gets_healthy_passes_all_three(scripts, started):
 
 
 def test_a_program_that_ends_is_the_commands_fault_with_its_log(scripts, started):
-    (check,) = foreign.run(started("exits_at_start"), scripts, **LIMITS)
+    (check,) = foreign.run(started("exits_at_start"), scripts)
     assert (check.name, check.passed) == ("command", False)
     assert "it ended with exit code 1" in check.detail
     assert "log: model.joblib is not there" in check.detail
@@ -51,7 +51,7 @@ def test_a_port_that_does_not_answer_is_named_with_those_that_the_image_exposes(
 
 
 def test_a_wrong_health_route_is_named(scripts, started):
-    checks = by_name(foreign.run(started("never_healthy"), scripts, **LIMITS))
+    checks = by_name(foreign.run(started("never_healthy"), scripts, healthy_s=1.0))
     assert checks["port"].passed
     assert not checks["health"].passed
     assert "GET /health: status 503, for 1 s" in checks["health"].detail

@@ -1,6 +1,7 @@
 """Bodies of TensorFlow Serving's REST API, in and out of arrays."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,6 +26,10 @@ def signature(*inputs):
 SINGLE = signature(tensor("x", "float32", None, 2))
 TEXT = signature(tensor("bytes_inputs", "string", None))
 SEVERAL = signature(tensor("n", "int32", None), tensor("t", "string", None), tensor("b", "bool", None))
+
+
+SCALED = replace(signature(tensor("x", "float32", None), tensor("scale", "float32")), defaults={"scale": np.float32(2)})
+WAVE = signature(tensor("w", "complex64", None))
 
 
 def read(value, asked):
@@ -70,6 +75,28 @@ def test_numbers_that_json_does_not_have_are_taken_and_written():
 
 
 @pytest.mark.parametrize(
+    ("body", "names"),
+    [
+        ({"instances": [1, 2]}, {"x"}),
+        ({"instances": [{"x": 1}, {"x": 2}]}, {"x"}),
+        ({"inputs": {"x": [1, 2]}}, {"x"}),
+        ({"inputs": [1, 2]}, {"x"}),
+        ({"inputs": {"x": [1, 2], "scale": 3}}, {"x", "scale"}),
+    ],
+)
+def test_an_input_that_has_a_default_may_be_left_out(body, names):
+    found = read(body, SCALED).inputs
+    assert found.keys() == names
+    assert found["x"].tolist() == [1, 2]
+
+
+def test_true_and_false_are_no_numbers_and_are_text_in_text():
+    assert read({"instances": ["true"]}, TEXT).inputs["bytes_inputs"].tolist() == [b"true"]
+    mixed = {"inputs": {"n": [1, 2], "t": ["false"], "b": [True, False]}}
+    assert read(mixed, SEVERAL).inputs["n"].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
     ("body", "asked", "said"),
     [
         ({"instances": [[1, 2], [3]]}, SINGLE, "input x has lists of unequal length or depth"),
@@ -78,6 +105,20 @@ def test_numbers_that_json_does_not_have_are_taken_and_written():
         ({"instances": [[1, 1e95]]}, SINGLE, "input x has a number that does not fit float32"),
         ({"instances": [[1, "2"]]}, SINGLE, 'JSON Value: "2" Type: String'),
         ({"instances": [[True, False]]}, SINGLE, "JSON Value: true Type: Bool"),
+        (
+            {"instances": [[True, 1.5]]},
+            SINGLE,
+            "JSON Value: true Type: Bool is not of expected type: float32 (input x)",
+        ),
+        ({"inputs": {"n": [2, False], "t": ["a"], "b": [True]}}, SEVERAL, "JSON Value: false Type: Bool"),
+        (
+            {"instances": [{"scale": 1}]},
+            SCALED,
+            "does not have named input: x; signature s takes scale (float32 []), wh",
+        ),
+        ({"instances": [{"x": 1}, {"x": 2, "scale": 3}]}, SCALED, "element: 1 of 'instances' list. All elements must"),
+        ({"instances": [{"x": 1, "scale": 3}, {"x": 2}]}, SCALED, "All elements must have scale, or none"),
+        ({"instances": [1.5]}, WAVE, "input w is complex64, which JSON has no form for; ask over gRPC"),
         ({"instances": [1], "inputs": [1]}, SINGLE, "either 'inputs' or 'instances', not both"),
         ({"instances": [{"b64": "not base64"}]}, TEXT, "not formatted correctly for base64 data"),
         ({"instances": [{"b64": 1}]}, TEXT, "not formatted correctly for base64 data"),
@@ -105,6 +146,7 @@ def test_faults_are_named(body, asked, said):
         (b'["\\ud800"]', TEXT, '"\\ud800" holds half a character'),
         (b"[" * 40 + b'"a"' + b"]" * 40, TEXT, "input bytes_inputs has lists that are nested too deeply"),
         (b"[" * 600 + b'"a"' + b"]" * 600, TEXT, "nested too deeply"),
+        ("[1]".encode("utf-16"), SINGLE, "JSON Parse error: Invalid encoding in string. at offset: 14"),
         (b"[1" + b"0" * 5000 + b"]", SINGLE, "JSON Parse error: Number too big"),
         (b"[1" + b"0" * 400 + b"]", SINGLE, "input x has a number that does not fit float32"),
         (b'[{"n": 1' + b"0" * 30 + b', "t": "a", "b": true}]', SEVERAL, "input n has a number that does not fit int32"),
@@ -158,6 +200,15 @@ def test_text_is_text_and_what_is_named_bytes_is_base64():
     with pytest.raises(ServingError, match="no UTF-8") as raised:
         json_form.write({"label": np.array([b"\xff"], dtype=object)}, in_rows=True)
     assert raised.value.status_code == 500
+
+
+@pytest.mark.parametrize("in_rows", [True, False])
+def test_complex_outputs_have_no_form_in_json(in_rows):
+    with pytest.raises(
+        ServingError, match="output y is complex64, which JSON has no form for; ask over gRPC"
+    ) as raised:
+        json_form.write({"y": np.ones((2, 1), "complex64")}, in_rows=in_rows)
+    assert raised.value.status_code == 400
 
 
 def test_outputs_without_a_common_batch_size_are_asked_for_in_columns():

@@ -147,10 +147,21 @@ def test_a7_3_a_version_in_place_of_the_folder_above_is_named(spec, tmp_path):
     assert "which nothing expands" in found(wrong)
 
 
+def test_a_model_that_is_not_there_yet_is_told_where_to_go(spec, tmp_path):
+    with pytest.raises(SpecError) as error:
+        tf_serving.check(spec, str(tmp_path / "model"))
+    there = tmp_path / "model"
+    assert str(error.value) == (
+        "TensorFlow Serving would not get healthy:\n"
+        f"  {there}, where the model's versions are looked for, is not there; save the model as {there}/1/saved_model.pb"
+    )
+
+
 def test_all_faults_come_in_one_refusal(spec):
     with pytest.raises(SpecError) as error:
         tf_serving.check(replace(spec, ports=(8501,), health_route="/health"), "gs://b/model/1")
     assert str(error.value).count("\n  ") == 3
+    assert "LocalModel.tf_serving(model_dir" in str(error.value)
 
 
 def test_tritons_specification_is_exactly_the_samples():
@@ -161,6 +172,21 @@ def test_tritons_specification_is_exactly_the_samples():
         predict_route="/v2/models/pytorch/infer",
         health_route="/v2/models/pytorch",
     )
+
+
+def test_what_is_derived_for_triton_cannot_be_said_otherwise():
+    assert triton.spec("a", args=["--strict-model-config=true"]).args[-1] == "--strict-model-config=true"
+    assert triton.spec("a", among_others=True, args=["--vertex-ai-default-model=a"]) == triton.spec(
+        "a", among_others=True
+    )
+    for make, each in (
+        (triton.spec, "--vertex-ai-default-model=b"),
+        (triton.redirecting, "--vertex-ai-default-model=a"),
+        (triton.redirecting, "--strict-model-config=false"),
+        (triton.spec, "--model-repository=/models"),
+    ):
+        with pytest.raises(SpecError, match=f"{each} is derived here"):
+            make("a", args=[each])
 
 
 def test_triton_with_a_default_model_leaves_routes_and_port_to_vertex_ai():

@@ -234,6 +234,8 @@ def test_damage_anywhere_is_right_or_refused():
         ({"mean": (1, 2)}, r"mean is \(1, 2\); give one number, or one for each of the 3 channels"),
         ({"std": (1, 0, 1)}, "std holds 0"),
         ({"formats": ("JPG",)}, "formats is JPG; name what Pillow reads here"),
+        ({"max_pixels": 0}, "max_pixels is 0, which lets no image through"),
+        ({"max_images": -1}, "max_images is -1, which lets no image through"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_at_the_start(options, said):
@@ -254,8 +256,13 @@ def test_settings_come_from_the_folder_of_a_fused_model(tmp_path):
     assert images.form == form
     found = images({"instances": [{"photo": b64(FILE)}]})
     assert np.allclose(found[0], (COLOURS - 10.0) / (1, 2, 4))
+    with pytest.raises(UsageError, match="formats is JPG"):
+        ImagePreprocessor.from_folder(str(tmp_path), formats=("JPG",))
     (tmp_path / "serving_function.json").write_text("{}")
     with pytest.raises(StartError, match="says nothing of images"):
+        ImagePreprocessor.from_folder(str(tmp_path))
+    (tmp_path / "serving_function.json").unlink()
+    with pytest.raises(StartError, match=r"serving_function\.json is not there"):
         ImagePreprocessor.from_folder(str(tmp_path))
 
 

@@ -130,6 +130,7 @@ def test_a_fault_is_named_with_its_place_and_value(content, fault):
         ("serving_default", {"inputs": {"x": [], "scale": [1]}}, '"scale" has the shape 1'),
         ("fixed", {"instances": [{"ids": [0] * 4, "mask": [True] * 4}]}, '"ids" takes 2 instances a request; there'),
         ("fixed", {"inputs": {"ids": [[0.5] * 4] * 2, "mask": [[True] * 4] * 2}}, "int64 takes a whole number"),
+        ("fixed", {"inputs": {"ids": [[1.0] * 4] * 2, "mask": [[True] * 4] * 2}}, "whole number, without a point"),
         ("fixed", {"inputs": {"ids": [[1 << 63] * 4] * 2, "mask": [[0] * 4] * 2}}, "int64 holds -9223372036854775808"),
         ("fixed", {"inputs": {"ids": [[0] * 4] * 2, "mask": [[0] * 4] * 2}}, "a bool takes true or false"),
         ("pixels", {"instances": [{"pixels": [[[256] * 3]]}]}, "uint8 holds 0 to 255"),
@@ -145,7 +146,7 @@ def test_what_is_no_fault():
     for name, content in [
         ("pixels", {"instances": [[[[1, 2, 3]]]]}),  # one input needs no name
         ("pixels", {"inputs": [[[[1, 2, 3]]]]}),
-        ("pixels", {"instances": [{"pixels": [[[1.0, 2.0, 3.0]]]}], "parameters": {}}),  # as predict turns numbers
+        ("pixels", {"instances": [{"pixels": [[[1, 2, 3]]]}], "parameters": {}}),
         ("serving_default", {"inputs": {"x": [], "scale": math.inf}}),
     ]:
         assert body.faults(SHAPES, {"signature_name": name, **content}) == []

@@ -119,8 +119,10 @@ def test_requests_are_lines_or_one_value(tmp_path):
     ]:
         file.write_text(text)
         assert warmup.read_requests(file) == wanted
-    file.write_text('{"a": 1}\n{"a": 1\n')
-    with pytest.raises(UsageError, match="line 2 is not JSON"):
+    file.write_text('\ufeff{"a": 1}\n[2]\n', encoding="utf-8")  # as some editors save it
+    assert warmup.read_requests(file) == [{"a": 1}, [2]]
+    file.write_text('{"a": 1}\n[1, 2 3]\n')
+    with pytest.raises(UsageError, match="line 2 is not JSON: Expecting ',' delimiter at column 7$"):
         warmup.read_requests(file)
     file.write_bytes(b"\xff")
     with pytest.raises(UsageError, match="not UTF-8"):
@@ -174,6 +176,12 @@ def test_batching_parameters():
         (8, (), {"timeout_micros": -1}, "a batch cannot wait -1 microseconds"),
         (8, (), {"threads": 0}, "the number of threads is 0"),
         (8, (), {"queue": 0}, "the queue is 0"),
+        (
+            8,
+            (),
+            {"timeout_micros": 1 << 63},
+            "batch_timeout_micros is 9223372036854775808, and TensorFlow Serving reads",
+        ),
     ],
 )
 def test_batching_parameters_that_no_server_takes(largest, sizes, more, reason):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -26,26 +24,11 @@ class World:
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory):
-    import docker
-
     image = tf_world.build()
     folder = tmp_path_factory.mktemp("served")
-    folder.chmod(0o755)  # the servers' user is another one
     files = photos.make()
     (folder / "photos").mkdir()
     for name, data in files.items():
         (folder / "photos" / name).write_bytes(data)
-    with contextlib.closing(docker.from_env()) as client:
-        client.containers.run(
-            image,
-            ["/make.py"],
-            entrypoint="python",
-            environment={"TF_CPP_MIN_LOG_LEVEL": "3"},
-            user=f"{os.getuid()}:{os.getgid()}",
-            volumes={
-                str(folder): {"bind": "/models", "mode": "rw"},
-                str(Path(__file__).with_name("make_served.py")): {"bind": "/make.py", "mode": "ro"},
-            },
-            remove=True,
-        )
+    tf_world.make(Path(__file__).with_name("make_served.py"), folder)
     return World(image, folder, files)

@@ -105,7 +105,7 @@ made["grey"] = float(again(bytes_inputs=tf.constant([photo]))["scores"][0, 0])
 text = keras.layers.TextVectorization(output_mode="multi_hot")
 text.adapt(["good film", "bad film"])
 words = keras.Sequential([keras.Input((text.vocabulary_size(),)), keras.layers.Dense(2)])
-attach_text_serving(words, str(MODELS / "text"), prepare=text, labels=("bad", "good"))
+attach_text_serving(words, MODELS / "text", prepare=text, labels=("bad", "good"))
 asked = tf.saved_model.load(str(MODELS / "text")).signatures["serving_default"]
 answer = asked(text=tf.constant(["a good film"]))
 expected = words(text(tf.constant(["a good film"]))).numpy()

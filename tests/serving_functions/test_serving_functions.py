@@ -99,6 +99,22 @@ def test_a6_2_the_tutorials_cells_give_a_folder_that_serves(world, serve):
 
 @pytest.mark.engine
 @pytest.mark.heavy
+def test_a7_5_a_single_input_stands_without_its_name_in_rows_and_in_columns(world, serve):
+    named = instances({name: world.files[name] for name in ("00_photo.jpg", "01_photo.jpg")})
+    bare = [each["bytes_inputs"] for each in named]
+    rows = serve("cell").predict(instances=named).predictions
+    for body, key in (
+        ({"instances": bare}, "predictions"),
+        ({"inputs": bare}, "outputs"),
+        ({"inputs": {"bytes_inputs": bare}}, "outputs"),
+    ):
+        answer = serve("cell").raw(json.dumps(body).encode(), "application/json").json()
+        assert answer.keys() == {key}
+        np.testing.assert_allclose(answer[key], rows, atol=1e-6)
+
+
+@pytest.mark.engine
+@pytest.mark.heavy
 def test_a6_3_what_the_graph_cannot_decode_is_a_400_and_the_server_lives(world, serve):
     photo = world.files["00_photo.jpg"]
     endpoint = serve("module")

@@ -24,8 +24,9 @@ import orjson
 
 from cpr_kit.contract import MAX_BODY, EndpointKind
 from cpr_kit.deploy.resources import Endpoint
-from cpr_kit.deploy.vertex import calls, failures
+from cpr_kit.deploy.vertex import calls
 from cpr_kit.errors import DeclinedError, DeployLacking, LackingError, MissingExtra, PredictionError, UsageError
+from cpr_kit.harness.reasons import innermost
 
 if TYPE_CHECKING:
     import requests
@@ -190,7 +191,7 @@ class Asker:
                 **self._options,
             )
         except exceptions.TransportError as error:
-            return _unreached(f"no token could be fetched: {failures.innermost(error)}", began)
+            return _unreached(f"no token could be fetched: {innermost(error)}", began)
         except exceptions.GoogleAuthError as error:
             raise LackingError(
                 f"Google no longer takes these credentials ({error}); log in again: {_LOG_IN}"
@@ -201,9 +202,7 @@ class Asker:
             if _is_late(error):
                 words = f"{url} gave no answer within {wait_s:g} s"
                 return _none(_TIMEOUT, words, began)
-            return _unreached(
-                f"{url} could not be reached, or closed the connection: {failures.innermost(error)}", began
-            )
+            return _unreached(f"{url} could not be reached, or closed the connection: {innermost(error)}", began)
         seconds = time.perf_counter() - began
         found = {name.lower(): value for name, value in response.headers.items()}
         return Answer(

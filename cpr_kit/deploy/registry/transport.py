@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 from cpr_kit.deploy.registry import credentials
 from cpr_kit.deploy.registry.names import Name
-from cpr_kit.deploy.vertex import failures
 from cpr_kit.engine.registry import is_googles
 from cpr_kit.errors import MissingExtra, RegistryError, RegistryLacking
+from cpr_kit.harness.reasons import innermost, reasons
 from cpr_kit.version import __version__
 
 if TYPE_CHECKING:
@@ -89,9 +89,9 @@ class Transport:
         from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ProxyError
 
         never = (requests.exceptions.ProxyError, NewConnectionError, ConnectTimeoutError, ProxyError)
-        lacks = any(isinstance(each, never) for each in failures.reasons(error))
+        lacks = any(isinstance(each, never) for each in reasons(error))
         return (RegistryLacking if lacks else RegistryError)(
-            f"{self.name.host} does not answer, or broke the connection: {failures.innermost(error)}",
+            f"{self.name.host} does not answer, or broke the connection: {innermost(error)}",
             f"look whether {self.name.host} can be reached from here, then run this again: what arrived is kept",
         )
 

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from cpr_kit.deploy.vertex import failures
 from cpr_kit.errors import CprError, DeployLacking, LackingError, MissingExtra
+from cpr_kit.harness.reasons import innermost
 
 Report = Callable[[str], None]
 """Takes one line about what is being done or waited for."""
@@ -39,6 +40,8 @@ class Patience:
     """How long a call is repeated, and how often an operation is looked at. Seconds."""
 
     total_s: float = 120.0
+    unreached_s: float = 20.0
+    """How long, while nothing of Google's has ever answered: then it is the network that lacks, or its proxy."""
     first_s: float = 0.5
     longest_s: float = 15.0
     poll_s: float = 0.5
@@ -64,6 +67,7 @@ class Caller:
         self.report = report
         self._credentials: Any = None
         self._lock = threading.Lock()
+        self._is_reached = False
 
     @property
     def credentials(self) -> Any:
@@ -98,9 +102,32 @@ class Caller:
             raise _logged_out(error) from error
 
     def _patiently(self, what: str, call: Callable[[], _T], means: Sequence[str]) -> _T:
+        from google.api_core import exceptions
+
+        try:
+            answer: _T = self._policy(what)(call)()
+        except exceptions.RetryError as error:
+            cause = error.cause or error
+            if failures.unreached(cause):
+                raise self._unreached(what, cause) from error
+            remedy = f"it was repeated for {self.patience.total_s:g} s; run the same command later"
+            raise failures.refused(what, cause, remedy) from error
+        except (exceptions.GoogleAPICallError, ConnectionError) as error:
+            if failures.logged_out(error):
+                raise _logged_out(error) from error
+            if failures.unreached(error):
+                raise self._unreached(what, error) from error
+            if type(error).__name__ in means:
+                raise
+            raise failures.refused(what, error) from error
+        self._is_reached = True
+        return answer
+
+    def _policy(self, what: str) -> Any:
+        """When a call is made again: google.api_core's Retry, with each refusal told once."""
         from google.api_core import exceptions, retry
 
-        said = ""
+        said, patience, began = "", self.patience, time.monotonic()
 
         def told(error: Exception) -> None:
             nonlocal said
@@ -111,35 +138,30 @@ class Caller:
         passing = retry.if_exception_type(
             exceptions.ServiceUnavailable, exceptions.TooManyRequests, exceptions.GatewayTimeout, ConnectionError
         )
-        patience = self.patience
-        policy = retry.Retry(
+
+        def passes(error: Exception) -> bool:
+            self._is_reached = self._is_reached or not failures.unreached(error)
             # A quota for machines is 429 too, and does not pass.
-            predicate=lambda error: (
-                passing(error) and failures.explained(str(error)) is None and not failures.logged_out(error)
-            ),
+            if not passing(error) or failures.explained(str(error)) is not None or failures.logged_out(error):
+                return False
+            return self._is_reached or time.monotonic() - began < patience.unreached_s
+
+        return retry.Retry(
+            predicate=passes,
             initial=patience.first_s,
             maximum=patience.longest_s,
             multiplier=2.0,
             timeout=patience.total_s,
             on_error=told,
         )
-        try:
-            return policy(call)()
-        except exceptions.RetryError as error:
-            if failures.unreached(error.cause or error):
-                raise DeployLacking(
-                    f"Google does not answer here: could not {what}: {failures.brief(error.cause or error)}",
-                    f"{failures.NETWORK}; it was tried for {patience.total_s:g} s, and the same command goes on where "
-                    "it stopped",
-                ) from error
-            remedy = f"it was repeated for {patience.total_s:g} s; run the same command later"
-            raise failures.refused(what, error.cause or error, remedy) from error
-        except exceptions.GoogleAPICallError as error:
-            if failures.logged_out(error):
-                raise _logged_out(error) from error
-            if type(error).__name__ in means:
-                raise
-            raise failures.refused(what, error) from error
+
+    def _unreached(self, what: str, error: Exception) -> DeployLacking:
+        patience = self.patience
+        tried_s = patience.total_s if self._is_reached else min(patience.total_s, patience.unreached_s)
+        return DeployLacking(
+            f"Google does not answer here: could not {what}: {failures.brief(error)}",
+            f"{failures.NETWORK}; it was tried for {tried_s:g} s, and the same command goes on where it stopped",
+        )
 
     def _refresh(self) -> None:
         from google.auth import exceptions
@@ -149,7 +171,7 @@ class Caller:
             self.credentials.refresh(Request())
         except exceptions.TransportError as error:
             raise DeployLacking(
-                f"Google does not answer here: no token could be fetched: {failures.innermost(error)}", failures.NETWORK
+                f"Google does not answer here: no token could be fetched: {innermost(error)}", failures.NETWORK
             ) from error
         except exceptions.GoogleAuthError as error:
             raise _logged_out(error) from error

@@ -7,11 +7,12 @@ each is explained by its likely causes, the most frequent first.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from cpr_kit.errors import DeclinedError, DeployError
+from cpr_kit.harness.reasons import bare
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ NETWORK = "look at the network, and at HTTPS_PROXY where there is a proxy"
 # What gRPC, requests and google-auth say where no connection came about; a 503 of Vertex AI's says none of it.
 _UNREACHED = re.compile(
     r"failed to connect to all addresses|DNS resolution failed|DNS query (cancelled|failed)|name resolution|"
+    r"errors resolving|address lookup failed|"
     r"connection refused|no route to host|network is unreachable|failed to establish a new connection|"
     r"unable to connect to proxy|failed to resolve|connection timed out|connect timeout",
     re.IGNORECASE,
@@ -92,7 +94,6 @@ _REFUSED_LOGIN = re.compile(
 )
 _QUOTE = re.compile(r"['\"],|['\"]\)")
 _NO_CONNECTION = re.compile(r"(?:failed to|unable to)[^\"')]*", re.IGNORECASE)
-_OBJECT = re.compile(r"<[\w.]+ object at 0x[0-9a-f]+>: |[\w.]*Connection(?:Pool)?\([^)]*\): |\[Errno -?\d+\] ")
 _PERMISSION = re.compile(r"[Pp]ermission[s]? '?\[?([a-z]+\.[A-Za-z]+\.[A-Za-z]+)\]?'?")
 
 
@@ -103,7 +104,7 @@ def brief(error: Any) -> str:
     text = lines[0] if lines else "no reason was given"
     if found := _NO_TOKEN.search(text):
         known = _NO_CONNECTION.search(found[1]) if unreached(text) else None
-        return f"no token could be fetched: {_OBJECT.sub('', known[0] if known else re.split(_QUOTE, found[1])[0])}"
+        return f"no token could be fetched: {bare(known[0] if known else re.split(_QUOTE, found[1])[0])}"
     code = getattr(getattr(error, "grpc_status_code", None), "name", "") or ""
     return f"{code}: {text}" if code and code not in text else text
 
@@ -116,22 +117,6 @@ def unreached(error: Any) -> bool:
 def logged_out(error: Any) -> bool:
     """Whether it says that a login has ended: no patience brings it back."""
     return _NO_TOKEN.search(str(error)) is not None and _REFUSED_LOGIN.search(str(error)) is not None
-
-
-def reasons(error: BaseException) -> Iterator[BaseException]:
-    """From the outermost to the innermost: google-auth wraps requests' errors, which wrap urllib3's and a socket's."""
-    inner: Any = error
-    while isinstance(inner, BaseException):
-        yield inner
-        inner = getattr(inner, "reason", None) or next(
-            (each for each in reversed(inner.args) if isinstance(each, BaseException)), None
-        )
-
-
-def innermost(error: BaseException) -> str:
-    """What a broken connection is about, without the objects that the libraries put before their words."""
-    *_, last = reasons(error)
-    return _OBJECT.sub("", str(last)).strip() or "the connection was closed"
 
 
 def explained(text: str) -> Explained | None:

@@ -9,6 +9,7 @@ from typing import Any
 from cpr_kit.deploy.vertex import failures
 from cpr_kit.deploy.vertex.calls import Caller
 from cpr_kit.errors import DeployLacking, LackingError
+from cpr_kit.harness.reasons import innermost
 
 _TIMEOUT_S = (10, 60)
 _ATTEMPTS = 3
@@ -70,7 +71,7 @@ class Google:
             self.credentials.refresh(Request())
         except exceptions.TransportError as error:
             raise DeployLacking(
-                f"Google does not answer here: no token could be fetched: {failures.innermost(error)}", failures.NETWORK
+                f"Google does not answer here: no token could be fetched: {innermost(error)}", failures.NETWORK
             ) from error
         except (exceptions.GoogleAuthError, OSError) as error:
             raise LackingError(
@@ -113,7 +114,7 @@ class Google:
                     session.mount(scheme, HTTPAdapter(max_retries=policy))
                 response = session.request(method, url, timeout=_TIMEOUT_S, **fields)  # type: ignore[no-untyped-call]
         except (requests.RequestException, exceptions.GoogleAuthError) as error:
-            return Reply(status=0, message=failures.innermost(error))
+            return Reply(status=0, message=innermost(error))
         return _read(response.status_code, _body(response))
 
 

@@ -94,14 +94,19 @@ assert {endpoint.predict(instances=ROWS).model_version_id for _ in range(10)} ==
 # Batches.
 bucket.blob("in/rows.jsonl").upload_from_string("\n".join(map(json.dumps, ROWS * 50)))
 bucket.blob("in/rows.csv").upload_from_string("a,b,c,d\n" + "\n".join(",".join(map(str, row)) for row in ROWS * 50))
-for kind in ("jsonl", "csv"):
-    job = model.batch_predict(
+jobs = {
+    kind: model.batch_predict(
         job_display_name=f"iris-{kind}",
         gcs_source=f"gs://{BUCKET}/in/rows.{kind}",
         instances_format=kind,
         gcs_destination_prefix=f"gs://{BUCKET}/out",
         machine_type="n1-standard-4",
+        sync=False,
     )
+    for kind in ("jsonl", "csv")
+}
+for job in jobs.values():
+    job.wait()
     assert job.state.name == "JOB_STATE_SUCCEEDED", job.error
     found = [
         json.loads(line)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import signal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -32,4 +33,6 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+# As the first process of a container nothing would end it otherwise.
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 ThreadingHTTPServer(("0.0.0.0", int(os.environ["AIP_HTTP_PORT"])), Handler).serve_forever()
