@@ -19,7 +19,7 @@ _HEAD = "# Of cpr.toml, what this image was made by. [deploy] and [[check]] are 
 
 
 def text(table: Mapping[str, Any]) -> str:
-    """The same for two tables exactly if they say the same of the image; "" where they say nothing of it."""
+    """The same for two tables that say the same of the image in the same keys; "" where they say nothing of it."""
     blocks = []
     for name in sorted(table.keys() - _SECTIONS_ELSEWHERE):
         section = table[name]

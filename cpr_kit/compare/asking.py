@@ -38,6 +38,7 @@ class Server:
 
     def __init__(self, target: Target) -> None:
         self._url = target.base_url + target.predict_route
+        self._shown = self._url.partition("?")[0]  # what follows may be a key
         self._timeout_s = target.timeout_s
         self._session = _session(self._url)
 
@@ -61,18 +62,18 @@ class Server:
                 self._url, data=request.body, headers=headers, timeout=self._timeout_s, allow_redirects=False
             )
         except requests.Timeout:
-            return _none(_TIMEOUT, f"{self._url} gave no answer within {self._timeout_s:g} s", began)
+            return _none(_TIMEOUT, f"{self._shown} gave no answer within {self._timeout_s:g} s", began)
         except requests.ConnectionError as error:
             reason = innermost(error)
-            return _none(UNREACHED, f"{self._url} could not be reached, or closed the connection: {reason}", began)
+            return _none(UNREACHED, f"{self._shown} could not be reached, or closed the connection: {reason}", began)
         except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError) as error:
             return _none(
                 UNREACHED,
-                f"{self._url}: the answer broke off, or cannot be decoded: {innermost(error)}",
+                f"{self._shown}: the answer broke off, or cannot be decoded: {innermost(error)}",
                 began,
             )
         except (requests.RequestException, ValueError) as error:
-            raise UsageError(f"POST {self._url} cannot be sent: {error}") from error
+            raise UsageError(f"POST {self._shown} cannot be sent: {error}") from error
         return Answer(
             status=response.status_code,
             body=response.content,

@@ -106,8 +106,8 @@ class TensorFlowModel(LocalModel):
             )
         named = [each.partition("=")[2] for each in args if each.startswith("--model_name=")]
         name = named[-1] if named else _NAME
-        derived = tf_serving.spec(name, image=image).args
-        return tf_serving.spec(name, image=image, args=[each for each in args if each not in derived])
+        derived = {each.partition("=")[0] for each in tf_serving.spec(name, image=image).args}
+        return tf_serving.spec(name, image=image, args=[each for each in args if each.partition("=")[0] not in derived])
 
     def push_image(self) -> str:
         """Raises UsageError: models use a prebuilt image where it is."""

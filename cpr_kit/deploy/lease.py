@@ -242,7 +242,7 @@ def _release(vertex: Vertex, endpoint: Endpoint, mine: Holder, report: Report) -
 
     for _ in range(_TRIES):
         try:
-            now = vertex.again(endpoint)
+            now = vertex.again(endpoint, means=("NotFound",))
             if not mine.is_same(Holder.read(now.labels.get(LABEL, ""))):
                 return
             labels = {name: value for name, value in now.labels.items() if name != LABEL}

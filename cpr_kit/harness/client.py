@@ -51,17 +51,20 @@ def request(
         import requests
     except ImportError as error:
         raise MissingExtra("requests", "local") from error
+    where = url.partition("?")[0]  # what follows may be a key
     with requests.Session() as session:
         # A proxy of the environment cannot reach this machine's own 127.0.0.1, so it is not asked.
         session.trust_env = not _is_here(url)
         try:
             return session.request(method, url, data=data, headers=headers, timeout=timeout_s, allow_redirects=False)
         except requests.Timeout as error:
-            raise PredictionError(_GATEWAY_TIMEOUT, f"{url} gave no answer within {timeout_s:g} s") from error
+            raise PredictionError(_GATEWAY_TIMEOUT, f"{where} gave no answer within {timeout_s:g} s") from error
         except requests.ConnectionError as error:
-            raise ContainerError(f"{url} could not be reached, or closed the connection: {innermost(error)}") from error
+            raise ContainerError(
+                f"{where} could not be reached, or closed the connection: {innermost(error)}"
+            ) from error
         except (requests.RequestException, ValueError) as error:
-            raise UsageError(f"{method} {url} cannot be sent: {error}") from error
+            raise UsageError(f"{method} {where} cannot be sent: {error}") from error
 
 
 def encode(body: Any) -> tuple[bytes, str]:

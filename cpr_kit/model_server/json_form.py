@@ -103,13 +103,12 @@ def _rows(instances: Any, signature: Signature) -> dict[str, Any]:
         raise invalid("No values in 'instances' array")
     if (bare := _bare(signature)) and not (isinstance(instances[0], dict) and not _is_bytes(instances[0])):
         return {bare: instances}
-    columns: dict[str, list[Any]] = {}
+    columns: dict[str, list[Any]] = {name: [] for name in instances[0]} if isinstance(instances[0], dict) else {}
     for number, instance in enumerate(instances):
         where = f"Failed to process element: {number} of 'instances' list."
         if not isinstance(instance, dict):
             raise invalid(f"{where} Expecting an object with the named inputs; {signature.expecting()}")
         _check_names(instance, signature, where)
-        columns = columns or {name: [] for name in instance}
         if uneven := sorted(instance.keys() ^ columns.keys()):  # inputs that may be left out
             raise invalid(f"{where} All elements must have {uneven[0]}, or none; {signature.expecting()}")
         for name, column in columns.items():

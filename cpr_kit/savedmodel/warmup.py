@@ -38,7 +38,7 @@ def write(
     """
     model = reader.read(model_dir)
     chosen = find(model.signatures, signature)
-    bodies = list(_bodies(chosen, requests, batch_sizes))
+    bodies = list(_bodies(chosen, [_whole(each) for each in requests], batch_sizes))
     if not 1 <= len(bodies) <= MOST:
         raise UsageError(f"there would be {len(bodies)} records, and TensorFlow Serving takes 1 to {MOST}")
     for content in bodies:
@@ -49,6 +49,16 @@ def write(
     path = model.path / reader.WARMUP
     _put(path, [_record(chosen, content) for content in bodies])
     return path
+
+
+def _whole(value: Any) -> Any:
+    """With 3 for 3.0, as exporters write integers that were floats: a tensor, unlike JSON, does not show the point."""
+    if isinstance(value, Mapping):
+        return {name: _whole(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    is_whole = isinstance(value, float) and value.is_integer() and str(value) != "-0.0"  # which no integer is
+    return int(value) if is_whole else value
 
 
 def _bodies(signature: Signature, requests: Sequence[Any], batch_sizes: Sequence[int]) -> Iterator[dict[str, Any]]:

@@ -45,9 +45,9 @@ install() {
 compile() {
     find "$1" -name __pycache__ -prune -exec rm -rf {} +
     # A source for another Python (PyTorch has some) is no reason to compile all others once more, one by one: what
-    # calls for that is a place where no processes can be made. -B: what the compiler itself imports must not leave
-    # bytecode of its own.
-    "$venv/bin/python" -B - "$@" >/dev/null <<'END' || true
+    # calls for that is a place where no processes can be made. -c: from Python 3.12 on, those processes would run a
+    # script once more. -B: what the compiler itself imports must not leave bytecode of its own.
+    "$venv/bin/python" -B -c '
 import compileall, functools, py_compile, sys
 folder, mode, *root = sys.argv[1:]
 mode = py_compile.PycInvalidationMode[mode.replace("-", "_").upper()]
@@ -57,7 +57,7 @@ try:
     compiled(workers=0)
 except Exception:
     compiled(workers=1)
-END
+' "$@" >/dev/null || true
 }
 
 has_compiler() {

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from cpr_kit.cli.target import Options, at_url, startable
-from cpr_kit.errors import SpecError
+from cpr_kit.errors import ContainerError, SpecError
 
 
 @pytest.fixture
@@ -51,6 +51,13 @@ def test_the_whole_url_is_asked(asked, rest, route, path):
     assert target.predict(b"{}").status_code == 200
     assert paths == [path]
     assert target.health_route == "/health"
+
+
+def test_a_key_in_the_url_is_not_told_when_nobody_answers():
+    with pytest.raises(ContainerError, match="/predict could not be reached, or closed the connection: ") as caught:
+        at_url("http://127.0.0.1:1?key=secret", Options()).predict(b"{}")
+    assert "secret" not in str(caught.value)
+    assert "HTTPConnection" not in str(caught.value)
 
 
 def test_a_folder_whose_model_is_not_there_is_not_built_first(tmp_path, monkeypatch):

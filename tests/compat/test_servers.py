@@ -118,7 +118,7 @@ def test_a_run_here_has_the_flags_that_its_image_knows_and_the_others_are_told_o
     model = LocalModel.optimized_tensorflow(
         PENGUINS / "1",
         "lossy",
-        args=["--enable_batching=true", "--use_tfrt", "--model_name=penguins", "--rest_api_port=8080"],
+        args=["--enable_batching=true", "--use_tfrt", "--model_name=penguins", "--rest_api_port=8080", "--port=9000"],
         image=script("reports_request"),
         engine=engine(),
     )

@@ -253,7 +253,9 @@ def test_down_lets_nobody_in_before_all_of_it_is_gone(engine, vertex, project, m
 
     monkeypatch.setattr(down.artifacts, "remove_all", another)
     one = replace(one, staging="gs://staged")
-    down.down(one, interrupted(vertex, another, "undeploy", "delete_version", "delete_endpoint"))
+    told = []
+    down.down(one, interrupted(vertex, another, "undeploy", "delete_version", "delete_endpoint"), report=told.append)
+    assert not [line for line in told if "lease" in line]  # it is gone with the endpoint
     assert refused == ["undeploy", "delete_version", "gs://staged/iris", "delete_endpoint"]
     assert (vertex.endpoints(), vertex.versions("iris")) == ([], [])
 

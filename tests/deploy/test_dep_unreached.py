@@ -53,6 +53,14 @@ def test_a_connection_that_is_refused_in_other_words_is_told_as_well():
         caller(0.0)("look", Fails(ConnectionRefusedError(111, "Connection refused")))
 
 
+@pytest.mark.parametrize("means", [(), ("FailedPrecondition",)])
+def test_what_vertex_ai_could_not_reach_is_its_own_refusal(means):
+    error = exceptions.FailedPrecondition("the container's health check: connection refused on port 8080")
+    with pytest.raises(exceptions.FailedPrecondition if means else DeployError) as caught:
+        caller(0.0)("look", Fails(error), means=means)
+    assert "Google does not answer" not in str(caught.value)
+
+
 def test_a_network_that_comes_in_time_is_enough():
     assert caller(500.0)("look", nobody(times=3)) == "answered"
 

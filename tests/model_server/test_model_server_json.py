@@ -96,6 +96,12 @@ def test_true_and_false_are_no_numbers_and_are_text_in_text():
     assert read(mixed, SEVERAL).inputs["n"].tolist() == [1, 2]
 
 
+def test_rows_that_leave_out_different_inputs_are_no_batch():
+    optional = replace(SCALED, defaults={"x": np.float32(1), "scale": np.float32(2)})
+    with pytest.raises(ServingError, match="element: 1 of 'instances' list. All elements must have x, or none"):
+        read({"instances": [{}, {"x": 5}]}, optional)
+
+
 @pytest.mark.parametrize(
     ("body", "asked", "said"),
     [

@@ -68,6 +68,12 @@ def test_each_batch_size_has_a_record_of_the_rows_in_turn(model):
     assert {(each.model_spec.name, each.model_spec.signature_name) for each in found} == {("default", "predict")}
 
 
+def test_a_whole_float_is_an_integer_in_a_tensor(model):
+    rows = {"inputs": {"ids": [[1.0, 2, 3.0, -4.0]] * 2, "mask": [[True] * 4] * 2}}
+    (found,) = requests(warmup.write(model("shapes"), [rows], (), "fixed"))
+    assert np.frombuffer(found.inputs["ids"].tensor_content, "<i8").tolist() == [1, 2, 3, -4] * 2
+
+
 def test_a_second_write_takes_the_place_of_the_first(model):
     folder = model("penguins")
     warmup.write(folder, ROWS, (1, 2), "predict")

@@ -108,17 +108,17 @@ class Caller:
             answer: _T = self._policy(what)(call)()
         except exceptions.RetryError as error:
             cause = error.cause or error
-            if failures.unreached(cause):
+            if _unreached(cause):
                 raise self._unreached(what, cause) from error
             remedy = f"it was repeated for {self.patience.total_s:g} s; run the same command later"
             raise failures.refused(what, cause, remedy) from error
         except (exceptions.GoogleAPICallError, ConnectionError) as error:
             if failures.logged_out(error):
                 raise _logged_out(error) from error
-            if failures.unreached(error):
-                raise self._unreached(what, error) from error
             if type(error).__name__ in means:
                 raise
+            if _unreached(error):
+                raise self._unreached(what, error) from error
             raise failures.refused(what, error) from error
         self._is_reached = True
         return answer
@@ -140,7 +140,7 @@ class Caller:
         )
 
         def passes(error: Exception) -> bool:
-            self._is_reached = self._is_reached or not failures.unreached(error)
+            self._is_reached = self._is_reached or not _unreached(error)
             # A quota for machines is 429 too, and does not pass.
             if not passing(error) or failures.explained(str(error)) is not None or failures.logged_out(error):
                 return False
@@ -207,6 +207,14 @@ def _default_credentials() -> Any:
             "or name a key or a federation file with GOOGLE_APPLICATION_CREDENTIALS"
         ) from error
     return credentials
+
+
+def _unreached(error: BaseException) -> bool:
+    """Whether nobody was there: with another code it is Vertex AI that speaks, of what it could not reach itself."""
+    from google.api_core import exceptions
+
+    kinds = (exceptions.ServiceUnavailable, exceptions.GatewayTimeout, ConnectionError)
+    return isinstance(error, kinds) and failures.unreached(error)
 
 
 def _logged_out(error: Exception) -> CprError:

@@ -86,10 +86,10 @@ class Vertex:
         )
         return sorted(map(messages.endpoint, found), key=lambda each: str(each.created))
 
-    def again(self, endpoint: Endpoint) -> Endpoint:
-        """The endpoint as it is now."""
-        message = self._call(f"show endpoint {endpoint.display_name}", self._endpoints.get_endpoint, name=endpoint.name)
-        return messages.endpoint(message)
+    def again(self, endpoint: Endpoint, *, means: Sequence[str] = ()) -> Endpoint:
+        """The endpoint as it is now. `means` are exceptions of google.api_core, raised as they are."""
+        what = f"show endpoint {endpoint.display_name}"
+        return messages.endpoint(self._call(what, self._endpoints.get_endpoint, means=means, name=endpoint.name))
 
     def create_endpoint(self, target: Target, labels: Mapping[str, str]) -> tuple[Endpoint, bool]:
         """Of the target's kind, and whether this call made it: where another run was quicker, the one that is there."""
