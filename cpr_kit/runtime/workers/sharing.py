@@ -68,7 +68,9 @@ def load(settings: Settings) -> Outcome:
     # signals meanwhile. The thread has ended before anything is forked.
     thread = threading.Thread(target=work, name="model", daemon=True)
     thread.start()
-    thread.join()
+    while thread.is_alive():
+        # A signal that comes between Python's last look for one and the wait would be handled after the whole load.
+        thread.join(1.0)
     outcome = found[0]
     if isinstance(outcome, BaseException):
         raise outcome
