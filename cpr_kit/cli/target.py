@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from cpr_kit.cli.terminal import build_display, ending, note
 from cpr_kit.config import Config
-from cpr_kit.contract import KIT_HEALTH_ROUTE, KIT_PREDICT_ROUTE, ContainerSpec, parse_environment
-from cpr_kit.errors import LackingError, UsageError
+from cpr_kit.contract import ContainerSpec, parse_environment
+from cpr_kit.errors import LackingError
 
 if TYPE_CHECKING:
     from cpr_kit.engine.protocol import Engine
@@ -142,24 +141,6 @@ def opened(target: str, options: Options) -> Iterator[tuple[Target, Startable | 
 
 
 def at_url(url: str, options: Options) -> Target:
-    """`http://host:port` has the kit's routes; a URL with a path names the predict route itself.
-
-    What stands after "?" goes with each request of a prediction, whatever its route: a key of a gateway's, say.
-    """
     from cpr_kit.harness.target import Target
 
-    try:
-        parts = urllib.parse.urlsplit(url)
-        _ = parts.port  # it is looked at when it is asked for
-    except ValueError as error:
-        raise UsageError(f'"{url}" is no URL: {error}') from error
-    if not parts.netloc:
-        raise UsageError(f'"{url}" names no host')
-    path = parts.path if parts.path.strip("/") else ""
-    route = options.predict_route or path or KIT_PREDICT_ROUTE
-    joint = "&" if "?" in route else "?"
-    return Target(
-        base_url=f"{parts.scheme}://{parts.netloc}",
-        predict_route=f"{route}{joint}{parts.query}" if parts.query else route,
-        health_route=options.health_route or KIT_HEALTH_ROUTE,
-    )
+    return Target.at(url, predict_route=options.predict_route, health_route=options.health_route)

@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import time
-import urllib.parse
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cpr_kit.compare.asking import Ask, Server
-from cpr_kit.contract import KIT_PREDICT_ROUTE, ContainerSpec
+from cpr_kit.contract import ContainerSpec
 from cpr_kit.deploy.predict.asking import Asker
 from cpr_kit.errors import DeclinedError, LackingError, UsageError
 from cpr_kit.harness.endpoint import LocalEndpoint
@@ -108,7 +107,7 @@ def of(subject: Subject, engine: Engine | None = None, report: Report = lambda _
 
 def _named(name: str, engine: Engine | None, report: Report) -> Side:
     if name.startswith(("http://", "https://")):
-        return server(name, at_url(name))
+        return server(name, Target.at(name))
     if Path(name).is_dir():
         return _of_folder(name, _engine(engine), report)
     if name.startswith("projects/"):
@@ -117,20 +116,6 @@ def _named(name: str, engine: Engine | None, report: Report) -> Side:
     if not chosen.image(name):
         raise LackingError(f'"{name}" is no folder here, and the {chosen.name} engine has no image of that name')
     return container(name, lambda: LocalEndpoint(ContainerSpec(image_uri=name), chosen))
-
-
-def at_url(url: str) -> Target:
-    """Without a path, the kit's route is asked; a "?query" goes with each request."""
-    try:
-        parts = urllib.parse.urlsplit(url)
-        _ = parts.port
-    except ValueError as error:
-        raise UsageError(f'"{url}" is no URL: {error}') from error
-    if not parts.netloc:
-        raise UsageError(f'"{url}" names no host')
-    path = parts.path if parts.path.strip("/") else KIT_PREDICT_ROUTE
-    route = f"{path}?{parts.query}" if parts.query else path
-    return Target(base_url=f"{parts.scheme}://{parts.netloc}", predict_route=route)
 
 
 def _of_folder(name: str, engine: Engine, report: Report) -> Side:

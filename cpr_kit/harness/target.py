@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import urllib.parse
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,27 @@ class Target:
     def of(cls, endpoint: LocalEndpoint) -> Target:
         launch = endpoint.launch
         return cls(base_url=endpoint.url, predict_route=launch.predict_route, health_route=launch.health_route)
+
+    @classmethod
+    def at(cls, url: str, *, predict_route: str | None = None, health_route: str | None = None) -> Target:
+        """`http://host:port` has the kit's routes; a URL with a path names the predict route itself. Raises UsageError.
+
+        What stands after "?" goes with each prediction, whatever its route: a key of a gateway's, say.
+        """
+        try:
+            parts = urllib.parse.urlsplit(url)
+            _ = parts.port  # it is looked at when it is asked for
+        except ValueError as error:
+            raise UsageError(f'"{url}" is no URL: {error}') from error
+        if not parts.netloc:
+            raise UsageError(f'"{url}" names no host')
+        route = predict_route or (parts.path if parts.path.strip("/") else KIT_PREDICT_ROUTE)
+        joint = "&" if "?" in route else "?"
+        return cls(
+            base_url=f"{parts.scheme}://{parts.netloc}",
+            predict_route=f"{route}{joint}{parts.query}" if parts.query else route,
+            health_route=health_route or KIT_HEALTH_ROUTE,
+        )
 
     def health(self) -> requests.Response:
         return client.request("GET", self.base_url + self.health_route, timeout_s=HEALTH_TIMEOUT_S)
